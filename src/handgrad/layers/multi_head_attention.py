@@ -1,0 +1,78 @@
+"""y = merge(attention(split(x @ w_q), split(x @ w_k), split(x @ w_v))) @ w_o."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Inexact
+
+from .arrays import Array
+from .causal_attention import CausalAttentionCache, causal_attention_backward, causal_attention_forward
+from .linear import LinearCache, linear_backward, linear_forward
+from .tap import Tap, no_tap
+
+
+class MultiHeadAttentionCache(NamedTuple):
+    qkv: LinearCache
+    heads: int
+    attention: CausalAttentionCache
+    out: LinearCache
+
+
+def split_heads(x: Inexact[Array, "B T C"], heads: int) -> Inexact[Array, "B H T D"]:
+    """Cut the width into heads and bring them before time, so that each head is a stack of (T, D) matrices. A view."""
+    B, T, C = x.shape
+    return x.reshape(B, T, heads, C // heads).swapaxes(1, 2)
+
+
+def merge_heads(x: Inexact[Array, "B H T D"]) -> Inexact[Array, "B T C"]:
+    """The inverse of `split_heads`. Each is a permutation of entries, so each is also the other's backward."""
+    B, H, T, D = x.shape
+    return x.swapaxes(1, 2).reshape(B, T, H * D)
+
+
+def multi_head_attention_forward(
+    x: Inexact[Array, "B T C"],
+    w_qkv: Inexact[Array, "C 3*C"],
+    w_o: Inexact[Array, "C C"],
+    heads: int,
+    scale: float | None = None,
+    tap: Tap = no_tap,
+) -> tuple[Inexact[Array, "B T C"], MultiHeadAttentionCache]:
+    r"""Attend with several heads, each in its own slice of the width, and mix what they found.
+
+    $$ q, k, v = x\,w_q,\; x\,w_k,\; x\,w_v, \qquad
+       y = \mathrm{merge}\big(\mathrm{attention}(q_h, k_h, v_h)_{h=1..H}\big)\, w_o $$
+
+    `w_qkv` holds w_q, w_k and w_v side by side, so that one product serves all three. `heads` divides C; `scale` is
+    $1/\sqrt{D}$ with $D = C/H$ where not given. Taps: `q`, `k`, `v`, `scores`, `masked_scores`, `weights`, `context`
+    (all per head), `output`.
+
+    Source: Vaswani et al., "Attention Is All You Need", 2017.
+    """
+    D = x.shape[-1] // heads
+    qkv, qkv_cache = linear_forward(x, w_qkv)  # (B, T, 3C)
+    q, k, v = (tap(name, split_heads(part, heads)) for name, part in zip("qkv", np.split(qkv, 3, axis=-1), strict=True))
+    context, attention = causal_attention_forward(q, k, v, D**-0.5 if scale is None else scale, tap)
+    context = tap("context", context)  # (B, H, T, D)
+    y, out = linear_forward(merge_heads(context), w_o)
+    return tap("output", y), MultiHeadAttentionCache(qkv_cache, heads, attention, out)
+
+
+def multi_head_attention_backward(
+    dy: Inexact[Array, "B T C"], cache: MultiHeadAttentionCache, tap: Tap = no_tap
+) -> tuple[Inexact[Array, "B T C"], Inexact[Array, "C 3*C"], Inexact[Array, "C C"]]:
+    r"""Carry dy to x, w_qkv and w_o.
+
+    $$ \mathrm{d}w_o = \mathrm{merge}(\mathrm{context})^\top \mathrm{d}y $$
+    $$ \mathrm{d}w_{qkv} = x^\top \left[\,\mathrm{d}q \mid \mathrm{d}k \mid \mathrm{d}v\,\right] $$
+    $$ \mathrm{d}x = \mathrm{d}q\,w_q^\top + \mathrm{d}k\,w_k^\top + \mathrm{d}v\,w_v^\top $$
+
+    x feeds the queries, the keys and the values, so its gradient is the sum of three paths. The one product with
+    $w_{qkv}^\top$ takes that sum by itself.
+    """
+    dcontext, dw_o = linear_backward(tap("output", dy), cache.out)
+    dcontext = tap("context", split_heads(dcontext, cache.heads))
+    dq, dk, dv = causal_attention_backward(dcontext, cache.attention, tap)
+    dqkv = np.concatenate([merge_heads(tap(name, d)) for name, d in zip("qkv", (dq, dk, dv), strict=True)], axis=-1)
+    dx, dw_qkv = linear_backward(dqkv, cache.qkv)
+    return dx, dw_qkv, dw_o

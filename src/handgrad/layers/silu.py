@@ -1,0 +1,44 @@
+"""y = x σ(x), the sigmoid linear unit (also called swish)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Inexact
+
+from .arrays import Array
+
+
+class SiluCache(NamedTuple):
+    slope: Array
+
+
+def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"], SiluCache]:
+    r"""A ramp with a soft foot.
+
+    $$ y = x\,\sigma(x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} = \tfrac12\left(1 + \tanh \tfrac{x}{2}\right) $$
+
+    The tanh form has no overflow at either end, in complex numbers too, where $1/(1 + e^{-x})$ is nan far to the left.
+    The slope is formed here, while σ and y are at hand.
+
+    Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
+    """
+    sigmoid = x * 0.5
+    np.tanh(sigmoid, out=sigmoid)
+    sigmoid += 1
+    sigmoid *= 0.5
+    y = x * sigmoid
+    slope = 1 - sigmoid
+    slope *= y
+    slope += sigmoid  # y' = σ + x σ (1 - σ) = σ + y (1 - σ)
+    return y, SiluCache(slope)
+
+
+def silu_backward(dy: Inexact[Array, "*shape"], cache: SiluCache) -> Inexact[Array, "*shape"]:
+    r"""Scale by the slope.
+
+    $$ \mathrm{d}x = \mathrm{d}y \odot \left(\sigma(x) + x\,\sigma(x)\,(1 - \sigma(x))\right) $$
+
+    The product rule's two terms: the gate's opening, and x times the rate at which it opens. Leaving out the second is
+    the usual mistake.
+    """
+    return dy * cache.slope

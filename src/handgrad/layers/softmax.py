@@ -1,0 +1,43 @@
+"""y = exp(z) / sum(exp(z)), over the last axis."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Inexact
+
+from .arrays import Array, row_sums
+
+
+class SoftmaxCache(NamedTuple):
+    y: Array
+
+
+def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*batch N"], SoftmaxCache]:
+    r"""Turn each row of scores into probabilities.
+
+    $$ y_j = \frac{e^{z_j}}{\sum_k e^{z_k}} $$
+
+    A shift of a whole row cancels in the quotient, so the row's maximum is taken off first and nothing overflows. It
+    is the real part's maximum: a constant of differentiation, in the complex step too. An entry of minus infinity
+    gets probability 0; a row needs one entry that is finite.
+    """
+    y = z - z.real.max(axis=-1, keepdims=True)
+    np.exp(y, out=y)
+    y /= row_sums(y)
+    return y, SoftmaxCache(y)
+
+
+def softmax_backward(dy: Inexact[Array, "*batch N"], cache: SoftmaxCache) -> Inexact[Array, "*batch N"]:
+    r"""Apply the softmax Jacobian without forming it.
+
+    $$ \mathrm{d}z_j = y_j \left( \mathrm{d}y_j - \sum_k \mathrm{d}y_k\, y_k \right) $$
+
+    The Jacobian of one row is $\partial y_k / \partial z_j = y_k (\delta_{kj} - y_j)$, an N×N matrix: the diagonal is the
+    entry's own effect, the rest is what it takes from all others through the shared denominator. Its product with dy
+    needs no matrix, only one weighted mean of the row.
+    """
+    y = cache.y
+    dz = dy * y
+    mean_dy = row_sums(dz)
+    dz -= y * mean_dy
+    return dz
