@@ -1,0 +1,17 @@
+"""handgrad: a GPT whose every gradient is written by hand in NumPy, and proved.
+
+    model = handgrad.load("runs/1")
+    loss, gradients = model.loss_and_gradients(tokens, targets)
+    dw_q = gradients["blocks.0.attention.w_q"]
+
+The forward/backward pairs are in `handgrad.layers`, their proof in `handgrad.proof`.
+"""
+
+from importlib.metadata import version
+
+from . import layers
+from .errors import HandgradError
+from .model import Model, ModelConfig, load
+
+__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load"]
+__version__ = version("handgrad")

@@ -17,9 +17,10 @@ def as_rows(x: Array) -> Array:
 
 
 def column_sums(x: Array) -> Array:
-    """The sum over every axis but the last. A product with a vector of ones: BLAS sums several times as fast as `sum`."""
+    """The sum over every axis but the last. As a product with ones: BLAS sums several times as fast as `sum`."""
     rows = as_rows(x)
-    return np.ones(len(rows), x.dtype) @ rows
+    sums: Array = np.ones(len(rows), x.dtype) @ rows
+    return sums
 
 
 def row_sums(x: Array) -> Array:

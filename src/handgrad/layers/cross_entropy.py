@@ -14,7 +14,7 @@ class CrossEntropyCache(NamedTuple):
     probabilities: Array
     targets: Array
     counted: Array
-    count: int
+    divisor: int
 
 
 def cross_entropy_forward(
@@ -30,16 +30,16 @@ def cross_entropy_forward(
     loss is 0.
     """
     counted = targets != ignore_index
-    count = max(1, int(np.count_nonzero(counted)))
+    divisor = max(1, int(np.count_nonzero(counted)))
     targets = np.where(counted, targets, 0)  # an ignored position may hold no valid index; any row's entry will do
     shifted = logits - logits.real.max(axis=-1, keepdims=True)  # cancels in the difference below, as in softmax
     at_target = np.take_along_axis(shifted, targets[..., None], axis=-1)
     exponentials = np.exp(shifted, out=shifted)
     totals = row_sums(exponentials)
     surprise = np.log(totals) - at_target  # (*batch, 1)
-    loss = np.asarray((surprise[..., 0] * counted).sum() / count)
+    loss = np.asarray((surprise[..., 0] * counted).sum() / divisor)
     probabilities = np.divide(exponentials, totals, out=exponentials)
-    return loss, CrossEntropyCache(probabilities, targets, counted, count)
+    return loss, CrossEntropyCache(probabilities, targets, counted, divisor)
 
 
 def cross_entropy_backward(dloss: Inexact[Array, ""], cache: CrossEntropyCache) -> Inexact[Array, "*batch V"]:
@@ -51,8 +51,8 @@ def cross_entropy_backward(dloss: Inexact[Array, ""], cache: CrossEntropyCache) 
     and 0 in the rows that do not count. Softmax's Jacobian times the logarithm's 1/p collapses to this difference: each
     row sums to zero, and there is nothing to divide by a probability.
     """
-    probabilities, targets, counted, count = cache
-    dsurprise = counted * (dloss / count)  # the mean over the counted
+    probabilities, targets, counted, divisor = cache
+    dsurprise = counted * (dloss / divisor)  # the mean over the counted
     dlogits = probabilities * dsurprise[..., None]  # + log Σ exp(logits)
     rows = as_rows(dlogits)
     rows[np.arange(len(rows)), targets.reshape(-1)] -= dsurprise.reshape(-1)  # - logits[target]

@@ -25,16 +25,14 @@ def embedding_forward(
     return table[tokens], EmbeddingCache(tokens, len(table))
 
 
-def embedding_backward(
-    dy: Inexact[Array, "*batch C"], cache: EmbeddingCache
-) -> Inexact[Array, "V C"]:
+def embedding_backward(dy: Inexact[Array, "*batch C"], cache: EmbeddingCache) -> Inexact[Array, "V C"]:
     r"""Send each position's gradient back to the row it came from (tokens are integers and have none).
 
     $$ \mathrm{d}\mathrm{table}_v = \sum_{n:\,\mathrm{tokens}_n = v} \mathrm{d}y_n $$
 
     A token that occurs twice used its row twice, so its gradients add: a scatter-*add*. A plain assignment,
-    `dtable[tokens] = dy`, would keep only the last. Sorting brings the rows of a token together and `reduceat` sums each
-    run: the sum of `np.add.at`, at a fraction of its time.
+    `dtable[tokens] = dy`, would keep only the last. Sorting brings the rows of a token together and `reduceat` sums
+    each run: what `np.add.at` does, in a fraction of its time.
     """
     tokens, vocabulary = cache
     order = np.argsort(tokens, axis=None, kind="stable")

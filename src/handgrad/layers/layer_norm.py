@@ -50,8 +50,8 @@ def layer_norm_backward(
     $$ \mathrm{d}\gamma = \sum_{\mathrm{rows}} \mathrm{d}y \odot \hat x $$
     $$ \mathrm{d}\beta = \sum_{\mathrm{rows}} \mathrm{d}y $$
 
-    Each $x_c$ reaches the output directly, through the mean, and through the variance; the three terms are these routes.
-    Geometrically: $\hat x$ cannot move along the vector of ones (the mean is removed) nor along itself (the length is
+    Each $x_c$ reaches the output directly, through the mean, and through the variance: one term for each route.
+    Geometrically, $\hat x$ cannot move along the vector of ones (the mean is removed) nor along itself (the length is
     fixed), so the backward takes both components out of the gradient, and divides by what the forward divided by.
     """
     x_hat, inverse_std, gamma = cache

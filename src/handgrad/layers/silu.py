@@ -41,4 +41,5 @@ def silu_backward(dy: Inexact[Array, "*shape"], cache: SiluCache) -> Inexact[Arr
     The product rule's two terms: the gate's opening, and x times the rate at which it opens. Leaving out the second is
     the usual mistake.
     """
-    return dy * cache.slope
+    dx: Array = dy * cache.slope  # y = silu(x)
+    return dx

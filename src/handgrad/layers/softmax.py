@@ -32,12 +32,12 @@ def softmax_backward(dy: Inexact[Array, "*batch N"], cache: SoftmaxCache) -> Ine
 
     $$ \mathrm{d}z_j = y_j \left( \mathrm{d}y_j - \sum_k \mathrm{d}y_k\, y_k \right) $$
 
-    The Jacobian of one row is $\partial y_k / \partial z_j = y_k (\delta_{kj} - y_j)$, an N×N matrix: the diagonal is the
-    entry's own effect, the rest is what it takes from all others through the shared denominator. Its product with dy
+    The Jacobian of one row is $\partial y_k / \partial z_j = y_k (\delta_{kj} - y_j)$, an N×N matrix: the diagonal is
+    an entry's own effect, the rest is what it takes from all others through the shared denominator. Its product with dy
     needs no matrix, only one weighted mean of the row.
     """
     y = cache.y
-    dz = dy * y
+    dz: Array = dy * y
     mean_dy = row_sums(dz)
     dz -= y * mean_dy
     return dz

@@ -1,9 +1,9 @@
 """A tap sees each named array on its way, and may replace it.
 
-A forward calls `x = tap("name", x)` where an activation comes to be, its backward calls `dx = tap("name", dx)` under the
-same name for the cotangent, once all its branches have been summed. The default, `no_tap`, is the identity and costs
-nothing. What a tap returns is what the function goes on with, and belongs to it from then on: a tap that collects
-keeps a copy.
+A forward calls `x = tap("name", x)` where an activation comes to be; its backward calls `dx = tap("name", dx)`, under
+the same name, for the cotangent, once all its branches have been summed. The default, `no_tap`, is the identity and
+costs nothing. What a tap returns is what the function goes on with, and belongs to it from then on: a tap that
+collects keeps a copy.
 """
 
 from typing import Protocol

@@ -1,0 +1,35 @@
+"""The GPT: its config, parameters, forward and backward, sampling, and the folder it is kept in."""
+
+from .block import block_backward, block_forward
+from .config import ModelConfig
+from .files import write_atomically
+from .generate import generate_tokens, next_token_probabilities
+from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
+from .initialization import initial_parameters
+from .model import Model, load
+from .parameters import BlockParameters, GPTParameters, Parameters, leaves
+from .tokenizer import Tokenizer
+from .weights import load_weights, save_weights
+
+__all__ = [
+    "BlockParameters",
+    "GPTParameters",
+    "Model",
+    "ModelConfig",
+    "Parameters",
+    "Tokenizer",
+    "block_backward",
+    "block_forward",
+    "generate_tokens",
+    "gpt_backward",
+    "gpt_forward",
+    "initial_parameters",
+    "leaves",
+    "load",
+    "load_weights",
+    "loss_backward",
+    "loss_forward",
+    "next_token_probabilities",
+    "save_weights",
+    "write_atomically",
+]

@@ -1,0 +1,68 @@
+"""A pre-norm Transformer block: h = x + attention(norm_1(x)),  y = h + swiglu(norm_2(h)); h and y are its residuals.
+
+No formula of its own: it calls forward/backward pairs, and adds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Inexact
+
+from ..layers import (
+    Array,
+    MultiHeadAttentionCache,
+    SwigluCache,
+    Tap,
+    multi_head_attention_backward,
+    multi_head_attention_forward,
+    no_tap,
+    swiglu_backward,
+    swiglu_forward,
+    within,
+)
+from .config import ModelConfig
+from .norm import NormCache, norm_backward, norm_forward
+from .parameters import AttentionParameters, BlockParameters, FeedForwardParameters
+
+
+class BlockCache(NamedTuple):
+    residual: bool
+    norm_1: NormCache
+    attention: MultiHeadAttentionCache
+    norm_2: NormCache
+    feed_forward: SwigluCache
+
+
+def block_forward(
+    x: Inexact[Array, "B T C"], parameters: BlockParameters, config: ModelConfig, tap: Tap = no_tap
+) -> tuple[Inexact[Array, "B T C"], BlockCache]:
+    """Each sub-layer reads a normalised copy of the stream and adds what it found. Taps: `residual_1`, `residual_2`."""
+    scale = None if config.score_scale else 1.0
+    normed_1, norm_1 = norm_forward(x, parameters.norm_1, within(tap, "norm_1"))
+    attended, attention = multi_head_attention_forward(
+        normed_1, *parameters.attention, config.heads, scale, within(tap, "attention")
+    )
+    residual_1 = tap("residual_1", np.add(x, attended, out=attended) if config.residual else attended)
+    normed_2, norm_2 = norm_forward(residual_1, parameters.norm_2, within(tap, "norm_2"))
+    fed, feed_forward = swiglu_forward(normed_2, *parameters.feed_forward, within(tap, "feed_forward"))
+    residual_2 = tap("residual_2", np.add(residual_1, fed, out=fed) if config.residual else fed)
+    return residual_2, BlockCache(config.residual, norm_1, attention, norm_2, feed_forward)
+
+
+def block_backward(
+    dy: Inexact[Array, "B T C"], cache: BlockCache, tap: Tap = no_tap
+) -> tuple[Inexact[Array, "B T C"], BlockParameters]:
+    """Where the stream went two ways, into a sub-layer and past it, two gradients come back and are added."""
+    dresidual_2 = tap("residual_2", dy)
+    dnormed_2, *dfeed_forward = swiglu_backward(dresidual_2, cache.feed_forward, within(tap, "feed_forward"))
+    dresidual_1, dnorm_2 = norm_backward(dnormed_2, cache.norm_2, within(tap, "norm_2"))
+    if cache.residual:
+        dresidual_1 = dresidual_1 + dresidual_2  # residual_2 = residual_1 + fed
+    dresidual_1 = tap("residual_1", dresidual_1)
+    dnormed_1, *dattention = multi_head_attention_backward(dresidual_1, cache.attention, within(tap, "attention"))
+    dx, dnorm_1 = norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))
+    if cache.residual:
+        dx = dx + dresidual_1  # residual_1 = x + attended
+    return dx, BlockParameters(
+        dnorm_1, AttentionParameters(*dattention), dnorm_2, FeedForwardParameters(*dfeed_forward)
+    )

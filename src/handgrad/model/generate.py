@@ -1,0 +1,68 @@
+"""Sampling: one token after the other, each drawn from the model's distribution for the next."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Inexact
+
+from ..errors import HandgradError
+from ..layers import Array, softmax_forward
+from .config import ModelConfig
+from .gpt import gpt_forward
+from .parameters import GPTParameters
+
+
+def generate_tokens(
+    prompt: Array,
+    parameters: GPTParameters,
+    config: ModelConfig,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+) -> Iterator[int]:
+    """Go on with a prompt of at least one token, without end; the model sees the last `context` tokens.
+
+    temperature divides the logits (0: always the most probable token); top_k keeps the k most probable tokens; top_p
+    then keeps the smallest set of them whose probabilities add up to p. The same seed draws the same tokens.
+    """
+    check_sampling(temperature, top_k, top_p)
+    generator = np.random.default_rng(seed)
+    tokens = list(prompt)
+    while True:
+        window = np.array(tokens[-config.context :])[None]
+        logits, _ = gpt_forward(window, parameters, config)
+        probabilities = next_token_probabilities(logits[0, -1], temperature, top_k, top_p)
+        token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
+        token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
+        tokens.append(token)
+        yield token
+
+
+def next_token_probabilities(
+    logits: Inexact[Array, "V"], temperature: float, top_k: int | None, top_p: float | None
+) -> Float[Array, "V"]:
+    """The distribution to draw from, in float64: softmax of logits / temperature, cut to top_k, then to top_p."""
+    if temperature == 0:
+        return np.eye(1, logits.size, logits.argmax())[0]
+    scores = logits.astype(np.float64)
+    descending = np.argsort(-scores, kind="stable")
+    if top_k is not None:
+        scores[descending[top_k:]] = -np.inf
+    probabilities, _ = softmax_forward((scores - scores.max()) / temperature)
+    if top_p is not None:
+        before = np.cumsum(probabilities[descending]) - probabilities[descending]
+        probabilities[descending[before >= top_p]] = 0  # the first is always kept
+        probabilities /= probabilities.sum()
+    return probabilities
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    """Refuse values that mean nothing, by name."""
+    if not 0 <= temperature < np.inf:
+        raise HandgradError(f"temperature: {temperature} is not a number of 0 or more")
+    if top_k is not None and top_k < 1:
+        raise HandgradError(f"top_k: {top_k} is not a whole number of 1 or more")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise HandgradError(f"top_p: {top_p} is not above 0 and at most 1")

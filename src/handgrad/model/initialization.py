@@ -1,0 +1,43 @@
+"""Fresh parameters: how large the random numbers are decides whether signals survive the depth."""
+
+from typing import Any
+
+import numpy as np
+
+from .config import ModelConfig
+from .parameters import Parameters
+
+EMBEDDING_STD = 0.02
+
+
+def initial_parameters(config: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Parameters:
+    r"""Normal matrices at the scale that `config.init` names, embeddings at 0.02, gains 1 and offsets 0.
+
+    A row of $x\,w$ is a sum of `in` products, so its variance is `in` times that of an entry of w: it stays 1 where the
+    entries have variance 1/in (`lecun`). Backwards, $\mathrm{d}y\,w^\top$ wants 1/out; Glorot and Bengio's 2/(in+out)
+    (`xavier`, 2010) is the harmonic mean of the two wishes. He et al.'s 2/in (`he`, 2015) makes up for a ReLU that
+    drops half of the second moment. `unit` ignores all this, to show what happens.
+
+    The two matrices of a block that write to the residual stream, w_o and w_down, are smaller by $1/\sqrt{2L}$: the
+    stream sums 2L such outputs, and so keeps its variance at any depth (Radford et al., GPT-2, 2019).
+    """
+    generator = np.random.default_rng(seed)
+    parameters = Parameters(config, dtype=dtype)
+    for name, tensor in parameters.items():
+        if name.endswith("gamma"):
+            tensor[...] = 1
+        elif not name.endswith("beta"):
+            tensor[...] = generator.standard_normal(tensor.shape) * _standard_deviation(name, tensor.shape, config)
+    return parameters
+
+
+def _standard_deviation(name: str, shape: tuple[int, ...], config: ModelConfig) -> float:
+    if config.init == "unit":
+        return 1.0
+    if name.startswith("embedding."):
+        return EMBEDDING_STD
+    fan_in, fan_out = shape
+    variance = {"xavier": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[config.init]
+    if config.residual and name.endswith(("w_o", "w_down")):
+        variance /= 2 * config.layers
+    return float(np.sqrt(variance))

@@ -1,0 +1,172 @@
+"""The parameters of a GPT: one flat vector, a tree of views of it for the formulas, and a name for each tensor.
+
+The tree mirrors the model: `tree.blocks[0].attention.w_o`. Its path is the parameter's name, `blocks.0.attention.w_o`.
+Two leaves are fused, so that one product serves them: w_qkv is [w_q | w_k | w_v] and w_gate_up is [w_gate | w_up]. By
+name one always sees the parts, as columns of the fused matrix.
+
+In the flat vector all matrices come first and all vectors (gains and offsets) after them, since weight decay is for
+matrices only. Gradients, and an optimizer's moments, have the same layout.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from ..layers import Array
+from .config import ModelConfig
+
+
+class NormParameters(NamedTuple):
+    gamma: Array
+    beta: Array
+
+
+class AttentionParameters(NamedTuple):
+    w_qkv: Array
+    w_o: Array
+
+
+class FeedForwardParameters(NamedTuple):
+    w_gate_up: Array
+    w_down: Array
+
+
+class BlockParameters(NamedTuple):
+    norm_1: NormParameters | None
+    attention: AttentionParameters
+    norm_2: NormParameters | None
+    feed_forward: FeedForwardParameters
+
+
+class EmbeddingParameters(NamedTuple):
+    token: Array
+    position: Array
+
+
+class HeadParameters(NamedTuple):
+    w_lm: Array
+
+
+class GPTParameters(NamedTuple):
+    embedding: EmbeddingParameters
+    blocks: tuple[BlockParameters, ...]
+    norm: NormParameters | None
+    head: HeadParameters
+
+
+FUSED = {"w_qkv": ("w_q", "w_k", "w_v"), "w_gate_up": ("w_gate", "w_up")}
+
+Shape = tuple[int, ...]
+
+
+def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTParameters:
+    """The tree whose leaves are `make(name, shape)`: the one place that says which parameters there are."""
+    C, F, V = config.width, config.hidden, config.vocabulary
+
+    def norm(scope: str) -> NormParameters | None:
+        if config.norm == "none":
+            return None
+        return NormParameters(make(f"{scope}.gamma", (C,)), make(f"{scope}.beta", (C,)))
+
+    def block(scope: str) -> BlockParameters:
+        return BlockParameters(
+            norm(f"{scope}.norm_1"),
+            AttentionParameters(
+                make(f"{scope}.attention.w_qkv", (C, 3 * C)),
+                make(f"{scope}.attention.w_o", (C, C)),
+            ),
+            norm(f"{scope}.norm_2"),
+            FeedForwardParameters(
+                make(f"{scope}.feed_forward.w_gate_up", (C, 2 * F)),
+                make(f"{scope}.feed_forward.w_down", (F, C)),
+            ),
+        )
+
+    return GPTParameters(
+        EmbeddingParameters(make("embedding.token", (V, C)), make("embedding.position", (config.context, C))),
+        tuple(block(f"blocks.{n}") for n in range(config.layers)),
+        norm("norm"),
+        HeadParameters(make("head.w_lm", (C, V))),
+    )
+
+
+def stored_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """The shape of every leaf by its name, in the order of `build_tree`; fused leaves are one."""
+    shapes: dict[str, Shape] = {}
+    build_tree(config, shapes.__setitem__)
+    return shapes
+
+
+def fused_parts(name: str) -> list[str]:
+    """The parameters that a leaf holds side by side; itself alone where it is not fused."""
+    scope, _, last = name.rpartition(".")
+    return [f"{scope}.{part}" for part in FUSED.get(last, (last,))]
+
+
+def named_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """The shape of every parameter by its name."""
+    return {
+        part: (*shape[:-1], shape[-1] // len(fused_parts(name)))
+        for name, shape in stored_shapes(config).items()
+        for part in fused_parts(name)
+    }
+
+
+def leaves(tree: tuple[Any, ...]) -> Iterator[Array]:
+    """The arrays of a tree, in the order in which `build_tree` makes them."""
+    for child in tree:
+        if isinstance(child, tuple):
+            yield from leaves(child)
+        elif child is not None:
+            yield child
+
+
+class Parameters(Mapping[str, Array]):
+    """Named tensors that are views of one flat vector.
+
+    `parameters["blocks.0.attention.w_q"]` is an array to read, or to write into (`[...] = `); `flat` is all of them,
+    `tree` is what the formulas take, `matrices` the part of `flat` that holds the matrices.
+    """
+
+    def __init__(self, config: ModelConfig, flat: Array | None = None, dtype: Any = np.float32) -> None:
+        """Views of `flat`, or of new zeros of the given dtype."""
+        shapes = stored_shapes(config)
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        matrices_first = sorted(shapes, key=lambda name: len(shapes[name]) != 2)
+        self.config = config
+        self.flat: Array = np.zeros(sum(sizes.values()), dtype) if flat is None else flat
+        self.matrices: Array = self.flat[: sum(sizes[name] for name in shapes if len(shapes[name]) == 2)]
+        ends = np.cumsum([sizes[name] for name in matrices_first])
+        stored = dict(zip(matrices_first, np.split(self.flat, ends[:-1]), strict=True))
+        self.tree = build_tree(config, lambda name, shape: stored[name].reshape(shape))
+        self._named: dict[str, Array] = {}
+        for name, leaf in zip(shapes, leaves(self.tree), strict=True):
+            parts = fused_parts(name)
+            self._named.update(zip(parts, np.split(leaf, len(parts), axis=-1), strict=True))
+
+    @classmethod
+    def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array], dtype: Any = np.float32) -> Self:
+        """A copy of tensors that are given by name; all must be there."""
+        parameters = cls(config, dtype=dtype)
+        for name, tensor in parameters.items():
+            tensor[...] = tensors[name]
+        return parameters
+
+    @classmethod
+    def from_tree(cls, config: ModelConfig, tree: GPTParameters) -> Self:
+        """A copy of a tree's leaves, such as the gradients that a backward returns."""
+        parameters = cls(config, dtype=tree.head.w_lm.dtype)
+        for target, leaf in zip(leaves(parameters.tree), leaves(tree), strict=True):
+            target[...] = leaf
+        return parameters
+
+    def __getitem__(self, name: str) -> Array:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)

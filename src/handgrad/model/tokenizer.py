@@ -1,0 +1,70 @@
+"""Text to tokens and back, by the `tokenizers` library, whose file format every tokenizer here is kept in."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tokenizers
+from tokenizers.decoders import DecodeStream
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+
+from ..errors import TextError
+from ..layers import Array
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` (`inner`) with NumPy arrays at its border and errors that name the character."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        self.inner = inner
+
+    @classmethod
+    def of_characters(cls, text: str) -> Self:
+        """One token for each character that occurs in the text, numbered in the order of their code points."""
+        inner = tokenizers.Tokenizer(WordLevel({character: n for n, character in enumerate(sorted(set(text)))}))
+        inner.pre_tokenizer = Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+        inner.decoder = tokenizers.decoders.Fuse()
+        return cls(inner)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise TextError(f"{path}: no such file") from None
+        except Exception as error:  # the library raises bare exceptions
+            raise TextError(f"{path}: not a tokenizer file: {error}") from None
+
+    def to_json(self) -> str:
+        return self.inner.to_str(pretty=True)
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens."""
+        return self.inner.get_vocab_size()
+
+    def encode(self, text: str) -> Array:
+        """The tokens of a text, (N,). A character that the tokenizer cannot express is a `TextError`."""
+        try:
+            return np.array(self.inner.encode(text).ids, np.int32)
+        except Exception as error:  # the library raises bare exceptions
+            known = self.inner.get_vocab()
+            for position, character in enumerate(text):
+                if character not in known:
+                    raise TextError(
+                        f"character {character!r} (position {position}) is not in the model's vocabulary"
+                    ) from None
+            raise TextError(f"the text cannot be tokenized: {error}") from None
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return self.inner.decode([int(token) for token in tokens])
+
+    def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text piece by piece, each as soon as its characters are complete."""
+        stream = DecodeStream(skip_special_tokens=True)
+        for token in tokens:
+            piece = stream.step(self.inner, int(token))
+            if piece:
+                yield piece
