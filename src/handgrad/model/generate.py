@@ -45,12 +45,15 @@ def next_token_probabilities(
 ) -> Float[Array, "V"]:
     """The distribution to draw from, in float64: softmax of logits / temperature, cut to top_k, then to top_p."""
     if temperature == 0:
-        return np.eye(1, logits.size, logits.argmax())[0]
+        certain = np.zeros(logits.size)
+        certain[logits.argmax()] = 1
+        return certain
     scores = logits.astype(np.float64)
     descending = np.argsort(-scores, kind="stable")
     if top_k is not None:
         scores[descending[top_k:]] = -np.inf
-    probabilities, _ = softmax_forward((scores - scores.max()) / temperature)
+    with np.errstate(over="ignore"):  # at a tiny temperature all but the greatest go to minus infinity, as they should
+        probabilities, _ = softmax_forward((scores - scores.max()) / temperature)
     if top_p is not None:
         before = np.cumsum(probabilities[descending]) - probabilities[descending]
         probabilities[descending[before >= top_p]] = 0  # the first is always kept
