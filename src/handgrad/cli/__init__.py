@@ -1,0 +1,55 @@
+"""The command line: one file for each command, and here how all of them begin and end."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import HandgradError
+from .check import check
+from .generate import generate
+from .train import train
+
+app = typer.Typer(
+    name="handgrad",
+    help="A GPT whose every gradient is written by hand in NumPy, and proved.",
+    epilog="Start with `handgrad check`, then `handgrad train`. Exit status: 0 good; 1 a check failed, or the run did; "
+    "2 input that cannot be used.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(check)
+app.command()(train)
+app.command()(generate)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"handgrad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. What a user can mend ends in one line and status 2, a failure of the system in status 1."""
+    try:
+        app()
+    except HandgradError as error:
+        _fail(str(error), status=2)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), status=1)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"handgrad: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,30 @@
+"""handgrad generate: let a model write."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..model import load
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/1.")],
+    prompt: Annotated[str, typer.Option(help="The text to go on from; without it, the model begins a line.")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 500,
+    temperature: Annotated[
+        float,
+        typer.Option(min=0, help="Below 1 bolder in what is probable, above 1 wilder; 0 always the most probable."),
+    ] = 0.8,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k most probable tokens only.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the fewest tokens whose probabilities add up to p, 0 < p <= 1.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed writes the same text.")] = None,
+) -> None:
+    """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
+    pieces = load(run).generate_stream(prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()

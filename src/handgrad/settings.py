@@ -1,0 +1,70 @@
+"""Records of settings that check themselves: a wrong field is refused by name, with its value."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+
+from .errors import ConfigError
+
+
+class Bounds(NamedTuple):
+    """The values that a number may take."""
+
+    at_least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def admit(self, value: float) -> bool:
+        return self.at_least <= value and self.above < value < self.below
+
+    def __str__(self) -> str:
+        words = zip(("of at least", "above", "below"), self, strict=True)
+        return " and ".join(f"{word} {bound:g}" for word, bound in words if math.isfinite(bound))
+
+
+Size = Annotated[int, Bounds(at_least=1)]
+Count = Annotated[int, Bounds(at_least=0)]
+Positive = Annotated[float, Bounds(above=0)]
+NonNegative = Annotated[float, Bounds(at_least=0)]
+Decay = Annotated[float, Bounds(at_least=0, below=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A frozen dataclass whose annotations are enforced: a number with `Bounds`, bool, or a `Literal` of strings."""
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            if expected := _mismatch(value, kind):
+                raise ConfigError(f"{name}: {value!r} is not {expected}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The settings with these fields; unknown and missing ones are refused by name."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for name, value in fields.items():
+            if name not in known:
+                raise ConfigError(f"{name}: unknown field (value {value!r}); the fields are {', '.join(known)}")
+        for name, field in known.items():
+            if name not in fields and field.default is dataclasses.MISSING:
+                raise ConfigError(f"{name}: missing field")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def _mismatch(value: Any, kind: Any) -> str | None:
+    """What the value should have been, where it is not."""
+    if get_origin(kind) is Literal:
+        return None if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+    if kind is bool:
+        return None if type(value) is bool else "true or false"
+    number, bounds = get_args(kind)
+    types = (int,) if number is int else (int, float)
+    if type(value) in types and bounds.admit(value):
+        return None
+    return f"a {'whole number' if number is int else 'number'} {bounds}"

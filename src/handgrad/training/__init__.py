@@ -1,0 +1,25 @@
+"""Training on a text: the loop, AdamW, the learning rate's schedule, batches."""
+
+from .adamw import AdamW
+from .config import TrainingConfig
+from .new import DEFAULT_ARCHITECTURE, new_trainer
+from .schedule import learning_rate
+from .text import Batch, Corpus, consecutive_batches, default_text, random_batch, read_text, tokenize
+from .trainer import Progress, Trainer
+
+__all__ = [
+    "DEFAULT_ARCHITECTURE",
+    "AdamW",
+    "Batch",
+    "Corpus",
+    "Progress",
+    "Trainer",
+    "TrainingConfig",
+    "consecutive_batches",
+    "default_text",
+    "learning_rate",
+    "new_trainer",
+    "random_batch",
+    "read_text",
+    "tokenize",
+]

@@ -1,0 +1,35 @@
+"""How a model is trained."""
+
+from dataclasses import dataclass
+
+from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Settings):
+    """The settings of a run. Every field is validated; a `ConfigError` names the field and its value."""
+
+    steps: Size = 2000
+    """Updates of the weights."""
+    batch: Size = 12
+    """Sequences in an update, each as long as the model's context."""
+    learning_rate: Positive = 2e-3
+    """The peak, reached at the end of the warm-up."""
+    final_learning_rate: NonNegative = 1e-4
+    """Where the cosine ends."""
+    warmup: Count = 100
+    """Updates during which the learning rate rises."""
+    beta_1: Decay = 0.9
+    """Decay of the running mean of the gradients."""
+    beta_2: Decay = 0.99
+    """Decay of the running mean of their squares."""
+    weight_decay: NonNegative = 0.1
+    """Of matrices only."""
+    clip: Positive = 1.0
+    """The largest norm that all gradients may have together."""
+    evaluations: Size = 8
+    """How often the loss on the held-out text is taken; the last time after the last update."""
+    shards: Size = 2
+    """Parts that a batch is cut into, each the work of a thread."""
+    seed: Count = 0
+    """Of the fresh weights and of the order of the data."""

@@ -1,0 +1,18 @@
+"""The learning rate: a linear warm-up, then half a cosine down to its end."""
+
+import math
+
+from .config import TrainingConfig
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """The rate of update `step`, counted from 1. It peaks at the end of the warm-up and ends at `final_learning_rate`.
+
+    The first updates of Adam have a mean of squares from few gradients, and would be too bold at full rate. Source:
+    Loshchilov and Hutter, "SGDR", 2017, for the cosine.
+    """
+    if step < config.warmup:
+        return config.learning_rate * step / config.warmup
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    height = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)

@@ -1,0 +1,80 @@
+"""What a model is trained on: a text, cut into a part to learn from and a last tenth that is held out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Integer
+
+from ..errors import TextError
+from ..layers import Array
+from ..model import Tokenizer
+
+HELD_OUT = 0.1
+
+
+def default_text() -> str:
+    """The reference of the Python language, which every CPython carries (it differs a little between versions)."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise TextError("this Python has no pydoc_data.topics, the default text; name a text with --data") from None
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file."""
+    if not path.is_file():
+        raise TextError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: not UTF-8 (byte {error.start})") from None
+    if not text.strip():
+        raise TextError(f"{path}: empty")
+    return text
+
+
+class Corpus(NamedTuple):
+    """The tokens to learn from, the held-out tokens, and how many characters the latter stand for."""
+
+    training: Array
+    held_out: Array
+    held_out_characters: int
+
+
+def tokenize(text: str, tokenizer: Tokenizer, context: int) -> Corpus:
+    """Cut off the last tenth of the text and tokenize both parts; each must fill one context and its next token."""
+    cut = len(text) - int(len(text) * HELD_OUT)
+    training, held_out = tokenizer.encode(text[:cut]), tokenizer.encode(text[cut:])
+    if min(len(training), len(held_out)) <= context:
+        raise TextError(
+            f"the text is too short: its held-out tenth has {len(held_out)} tokens, a context of {context} needs "
+            f"{context + 1}"
+        )
+    return Corpus(training, held_out, len(text) - cut)
+
+
+class Batch(NamedTuple):
+    """Sequences and, shifted by one, what should follow each of their tokens."""
+
+    tokens: Array
+    targets: Array
+
+
+def random_batch(tokens: Integer[Array, "N"], context: int, size: int, seed: int, step: int) -> Batch:
+    """Windows at random places: a function of seed and step alone."""
+    starts = np.random.default_rng((seed, step)).integers(len(tokens) - context, size=size)
+    windows = tokens[starts[:, None] + np.arange(context + 1)]  # (B, T + 1)
+    return Batch(windows[:, :-1], windows[:, 1:])
+
+
+def consecutive_batches(tokens: Integer[Array, "N"], context: int, size: int) -> Iterator[Batch]:
+    """All tokens in order, window after window; the last may be shorter, so that each target counts just once."""
+    count = (len(tokens) - 1) // context
+    inputs, targets = (tokens[shift : shift + count * context].reshape(count, context) for shift in (0, 1))
+    for at in range(0, count, size):
+        yield Batch(inputs[at : at + size], targets[at : at + size])
+    if len(tokens) - 1 > count * context:
+        yield Batch(tokens[None, count * context : -1], tokens[None, count * context + 1 :])

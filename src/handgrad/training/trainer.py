@@ -1,0 +1,97 @@
+"""The loop: batches in, updates out, the held-out loss now and then."""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from ..model import GPTParameters, Model, Parameters, leaves, loss_backward, loss_forward
+from .adamw import AdamW
+from .config import TrainingConfig
+from .schedule import learning_rate
+from .text import Batch, Corpus, consecutive_batches, random_batch
+
+
+class Progress(NamedTuple):
+    """Where a run stands after an update. `held_out_loss` is set where the update was followed by an evaluation."""
+
+    step: int
+    loss: float
+    held_out_loss: float | None
+    tokens_per_second: float
+
+
+class Trainer:
+    """Trains a model's parameters in place. Each batch is cut into shards, which threads work on side by side.
+
+    The shards are summed in their order, and each is computed by single-threaded BLAS, so the numbers depend on how
+    many shards there are, but not on the number of threads or on which is first.
+    """
+
+    def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig) -> None:
+        self.model = model
+        self.corpus = corpus
+        self.config = config
+        self.optimizer = AdamW(model.parameters, config)
+        self._blas = ThreadpoolController()
+        self._pool = ThreadPoolExecutor(min(config.shards, os.cpu_count() or 1))
+        self._gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
+
+    def run(self) -> Iterator[Progress]:
+        """Make the updates that are left of `config.steps`, and tell of each."""
+        tokens_per_step = self.config.batch * self.model.config.context
+        evaluations = self.config.evaluations
+        evaluate_at = {round(self.config.steps * n / evaluations) for n in range(1, evaluations + 1)}
+        seconds = 0.0
+        first = self.optimizer.steps
+        while self.optimizer.steps < self.config.steps:
+            start = time.perf_counter()
+            loss = self.step()
+            seconds += time.perf_counter() - start
+            step = self.optimizer.steps
+            held_out_loss = self.held_out_loss() if step in evaluate_at else None
+            yield Progress(step, loss, held_out_loss, tokens_per_step * (step - first) / seconds)
+
+    def step(self) -> float:
+        """One update on the next batch; the batch's loss before it."""
+        step = self.optimizer.steps + 1
+        config = self.config
+        batch = random_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
+        with self._blas.limit(limits=1, user_api="blas"):
+            loss = self._set_gradients(batch)
+            norm = float(np.sqrt(np.vdot(self._gradients.flat, self._gradients.flat)))
+            scale = min(1.0, config.clip / (norm + 1e-6))
+            self.optimizer.step(self._gradients, learning_rate(step, config), scale)
+        return loss
+
+    def held_out_loss(self) -> float:
+        """The mean loss in nats a token over the whole held-out text."""
+        batches = consecutive_batches(self.corpus.held_out, self.model.config.context, self.config.batch)
+        with self._blas.limit(limits=1, user_api="blas"):
+            totals = self._pool.map(lambda batch: self._loss(batch) * batch.targets.size, batches)
+            return float(sum(totals)) / (len(self.corpus.held_out) - 1)
+
+    def _loss(self, batch: Batch) -> float:
+        loss, _ = loss_forward(*batch, self.model.parameters.tree, self.model.config)
+        return float(loss)
+
+    def _set_gradients(self, batch: Batch) -> float:
+        """The gradients of the batch's mean loss, into `_gradients`; and that loss."""
+        shards = min(self.config.shards, len(batch.tokens))
+        parts = (Batch(*part) for part in zip(*(np.array_split(part, shards) for part in batch), strict=True))
+        results = list(self._pool.map(lambda part: self._shard(part, len(part.tokens) / len(batch.tokens)), parts))
+        trees = [tree for _, tree in results]
+        for total, first, *others in zip(leaves(self._gradients.tree), *map(leaves, trees), strict=True):
+            total[...] = first
+            for other in others:
+                total += other
+        return sum(loss for loss, _ in results)
+
+    def _shard(self, shard: Batch, share: float) -> tuple[float, GPTParameters]:
+        """A shard's part of the batch's mean loss and of its gradients: the shard's own, times its share of the batch."""
+        loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
+        return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
