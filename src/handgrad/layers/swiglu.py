@@ -21,7 +21,7 @@ class SwigluCache(NamedTuple):
 
 def swiglu_forward(
     x: Inexact[Array, "*batch C"],
-    w_gate_up: Inexact[Array, "C 2*F"],
+    w_gate_up: Inexact[Array, "C FF"],
     w_down: Inexact[Array, "F C"],
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "*batch C"], SwigluCache]:
@@ -30,8 +30,8 @@ def swiglu_forward(
     $$ \mathrm{gate}, \mathrm{up} = x\,w_{gate},\; x\,w_{up}, \qquad
        y = \left(\mathrm{silu}(\mathrm{gate}) \odot \mathrm{up}\right) w_{down} $$
 
-    `w_gate_up` holds w_gate and w_up side by side, so that one product serves both. Taps: `gate`, `up`, `activated`
-    (silu of the gate), `hidden`, `output`.
+    `w_gate_up` holds w_gate and w_up side by side (FF = 2F), so that one product serves both. Taps: `gate`, `up`,
+    `activated` (silu of the gate), `hidden`, `output`.
 
     Source: Shazeer, "GLU Variants Improve Transformer", 2020.
     """
@@ -47,7 +47,7 @@ def swiglu_forward(
 
 def swiglu_backward(
     dy: Inexact[Array, "*batch C"], cache: SwigluCache, tap: Tap = no_tap
-) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C 2*F"], Inexact[Array, "F C"]]:
+) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C FF"], Inexact[Array, "F C"]]:
     r"""Carry dy to x, w_gate_up and w_down.
 
     $$ \mathrm{d}w_{down} = \mathrm{hidden}^\top \mathrm{d}y $$

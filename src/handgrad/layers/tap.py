@@ -6,16 +6,14 @@ costs nothing. What a tap returns is what the function goes on with, and belongs
 collects keeps a copy.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 from .arrays import Array
 
-
-class Tap(Protocol):
-    def __call__(self, name: str, x: Array, /) -> Array: ...
+Tap = Callable[[str, Array], Array]
 
 
-def no_tap(name: str, x: Array, /) -> Array:
+def no_tap(name: str, x: Array) -> Array:
     return x
 
 

@@ -10,7 +10,7 @@ matrices only. Gradients, and an optimizer's moments, have the same layout.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class Parameters(Mapping[str, Array]):
             self._named.update(zip(parts, np.split(leaf, len(parts), axis=-1), strict=True))
 
     @classmethod
-    def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array], dtype: Any = np.float32) -> Self:
+    def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array], dtype: Any = np.float32) -> "Parameters":
         """A copy of tensors that are given by name; all must be there."""
         parameters = cls(config, dtype=dtype)
         for name, tensor in parameters.items():
@@ -155,7 +155,7 @@ class Parameters(Mapping[str, Array]):
         return parameters
 
     @classmethod
-    def from_tree(cls, config: ModelConfig, tree: GPTParameters) -> Self:
+    def from_tree(cls, config: ModelConfig, tree: GPTParameters) -> "Parameters":
         """A copy of a tree's leaves, such as the gradients that a backward returns."""
         parameters = cls(config, dtype=tree.head.w_lm.dtype)
         for target, leaf in zip(leaves(parameters.tree), leaves(tree), strict=True):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import tokenizers
@@ -21,7 +20,7 @@ class Tokenizer:
         self.inner = inner
 
     @classmethod
-    def of_characters(cls, text: str) -> Self:
+    def of_characters(cls, text: str) -> "Tokenizer":
         """One token for each character that occurs in the text, numbered in the order of their code points."""
         inner = tokenizers.Tokenizer(WordLevel({character: n for n, character in enumerate(sorted(set(text)))}))
         inner.pre_tokenizer = Split(tokenizers.Regex(r"[\s\S]"), "isolated")
@@ -29,7 +28,7 @@ class Tokenizer:
         return cls(inner)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "Tokenizer":
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except FileNotFoundError:

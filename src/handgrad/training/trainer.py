@@ -92,6 +92,6 @@ class Trainer:
         return sum(loss for loss, _ in results)
 
     def _shard(self, shard: Batch, share: float) -> tuple[float, GPTParameters]:
-        """A shard's part of the batch's mean loss and of its gradients: the shard's own, times its share of the batch."""
+        """A shard's part of the batch's mean loss and gradients: its own, times its share of the batch."""
         loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
         return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)

@@ -1,0 +1,114 @@
+"""Every backward against its own forward, by evaluation alone; and that a backward leaves everything as it was."""
+
+import copy
+from functools import partial
+
+import numpy as np
+import pytest
+
+from handgrad import layers
+from handgrad.proof import BAR, Case, all_cases, central_difference, check_case, relative_error
+
+CASES = all_cases(seed=1)
+LAYERS = [name for name in CASES if name != "gpt"]
+normal = np.random.default_rng(2).standard_normal
+
+EDGES = {
+    "linear, one row": Case(layers.linear_forward, layers.linear_backward, {"x": normal((1, 3)), "w": normal((3, 1))}),
+    "layer_norm, width 2": Case(
+        layers.layer_norm_forward,
+        layers.layer_norm_backward,
+        {"x": normal((1, 1, 2)), "gamma": normal(2), "beta": normal(2)},
+    ),
+    "layer_norm, nearly equal rows": Case(
+        layers.layer_norm_forward,
+        layers.layer_norm_backward,
+        {"x": 3 + 1e-3 * normal((2, 3, 4)), "gamma": normal(4), "beta": normal(4)},
+    ),
+    "softmax, huge scores": Case(layers.softmax_forward, layers.softmax_backward, {"z": 700 + 3 * normal((2, 3, 4))}),
+    "attention, one head, one sequence": Case(
+        partial(layers.causal_attention_forward, scale=0.5),
+        layers.causal_attention_backward,
+        {name: normal((1, 1, 4, 3)) for name in "qkv"},
+    ),
+    "multi_head_attention, one head": Case(
+        partial(layers.multi_head_attention_forward, heads=1),
+        layers.multi_head_attention_backward,
+        {"x": normal((1, 3, 4)), "w_qkv": normal((4, 12)), "w_o": normal((4, 4))},
+    ),
+    "multi_head_attention, heads of width 1": Case(
+        partial(layers.multi_head_attention_forward, heads=4, scale=0.3),
+        layers.multi_head_attention_backward,
+        {"x": normal((2, 3, 4)), "w_qkv": normal((4, 12)), "w_o": normal((4, 4))},
+    ),
+    "swiglu, hidden narrower than width": Case(
+        layers.swiglu_forward,
+        layers.swiglu_backward,
+        {"x": normal((1, 1, 5)), "w_gate_up": normal((5, 4)), "w_down": normal((2, 5))},
+    ),
+    "cross_entropy, one row": Case(
+        partial(layers.cross_entropy_forward, targets=np.array([2])),
+        layers.cross_entropy_backward,
+        {"logits": normal((1, 3))},
+    ),
+    "positions, full context": Case(
+        layers.positions_forward, layers.positions_backward, {"x": normal((2, 3, 4)), "table": normal((3, 4))}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_equal_the_complex_step(name: str) -> None:
+    for verdict in check_case(CASES[name], seed=3):
+        assert verdict.error <= BAR, verdict
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_gradients_equal_the_complex_step_at_the_edges(name: str) -> None:
+    for verdict in check_case(EDGES[name], seed=3):
+        assert verdict.error <= BAR, verdict
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_equal_central_differences(name: str) -> None:
+    case = CASES[name]
+    y, cache = case.forward(*case.inputs.values())
+    dy = np.asarray(normal(y.shape))
+    gradients = case.backward(dy, cache)
+    gradients = [gradients] if isinstance(gradients, np.ndarray) else gradients
+    for (tensor, x), gradient in zip(case.inputs.items(), gradients, strict=True):
+
+        def scalar(moved: np.ndarray, tensor: str = tensor) -> float:
+            return float((case.forward(*(case.inputs | {tensor: moved}).values())[0] * dy).sum())
+
+        assert relative_error(gradient, central_difference(scalar, x)) < 1e-7, tensor
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_backward_can_be_run_again_and_writes_to_nothing(name: str) -> None:
+    case = CASES[name]
+    inputs = {tensor: x.copy() for tensor, x in case.inputs.items()}
+    y, cache = case.forward(*inputs.values())
+    dy = np.asarray(normal(y.shape))
+    y_before, dy_before, cache_before = y.copy(), dy.copy(), copy.deepcopy(cache)
+    first, second = case.backward(dy, cache), case.backward(dy, cache)
+    np.testing.assert_equal(first, second)
+    np.testing.assert_equal(_arrays(cache), _arrays(cache_before))
+    np.testing.assert_equal((inputs, y, dy), (case.inputs, y_before, dy_before))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_have_the_dtype_of_their_inputs(name: str) -> None:
+    case = CASES[name]
+    y, cache = case.forward(*(x.astype(np.float32) for x in case.inputs.values()))
+    assert y.dtype == np.float32
+    gradients = case.backward(np.asarray(normal(y.shape), np.float32), cache)
+    for gradient in [gradients] if isinstance(gradients, np.ndarray) else gradients:
+        assert gradient.dtype == np.float32
+
+
+def _arrays(cache: object) -> list[np.ndarray]:
+    """The arrays in a tree of caches."""
+    if isinstance(cache, np.ndarray):
+        return [cache]
+    return [array for part in cache for array in _arrays(part)] if isinstance(cache, tuple) else []

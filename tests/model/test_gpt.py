@@ -1,0 +1,88 @@
+"""The whole model: its gradients under every switch, against the complex step and against autograd."""
+
+import itertools
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+
+from handgrad.model import ModelConfig, Parameters, initial_parameters, loss_backward, loss_forward
+from handgrad.proof import BAR, check_case, complex_step_along, gpt_case, relative_error
+from tests.layers.test_against_autograd import cross_entropy, layer_norm, multi_head_attention, swiglu
+
+SMALL: dict[str, Any] = {"layers": 2, "heads": 2, "width": 6, "hidden": 5, "context": 4, "vocabulary": 5}
+SWITCHES: list[dict[str, Any]] = [
+    {"norm": norm, "residual": residual, "score_scale": score_scale}
+    for norm, residual, score_scale in itertools.product(("layer", "none"), (True, False), (True, False))
+]
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_gradients_equal_the_complex_step_under_every_switch(switches: dict[str, Any]) -> None:
+    config = ModelConfig(**SMALL, **switches)
+    for verdict in check_case(gpt_case(config, np.random.default_rng(7))):
+        assert verdict.error <= BAR, verdict
+
+
+@pytest.mark.parametrize("sizes", [{"context": 1}, {"heads": 1}, {"layers": 1}, {"width": 2}], ids=str)
+def test_gradients_equal_the_complex_step_at_the_smallest_sizes(sizes: dict[str, int]) -> None:
+    config = ModelConfig(**(SMALL | sizes))
+    generator = np.random.default_rng(8)
+    parameters = initial_parameters(config, dtype=np.float64)
+    parameters.flat += 0.3 * generator.standard_normal(parameters.flat.size)
+    tokens, targets = generator.integers(5, size=(2, 1, config.context))
+    loss, cache = loss_forward(tokens, targets, parameters.tree, config)
+    gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
+    direction = generator.standard_normal(parameters.flat.size)
+    slope = complex_step_along(
+        lambda flat: loss_forward(tokens, targets, Parameters(config, flat).tree, config)[0], parameters.flat, direction
+    )
+    assert slope == pytest.approx(gradients.flat @ direction, rel=1e-11)
+
+
+def test_the_default_architecture_agrees_along_random_directions() -> None:
+    """Too many entries to visit one by one: a random direction in each tensor instead."""
+    config = ModelConfig(layers=4, heads=4, width=128, hidden=344, context=64, vocabulary=100)
+    generator = np.random.default_rng(9)
+    parameters = initial_parameters(config, dtype=np.float64)
+    tokens, targets = generator.integers(100, size=(2, 1, 16))
+    loss, cache = loss_forward(tokens, targets, parameters.tree, config)
+    gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
+    for name in ("embedding.token", "blocks.0.attention.w_q", "blocks.3.feed_forward.w_up", "norm.gamma"):
+        direction = Parameters(config, dtype=np.float64)
+        direction[name][...] = generator.standard_normal(direction[name].shape)
+        slope = complex_step_along(
+            lambda flat: loss_forward(tokens, targets, Parameters(config, flat).tree, config)[0],
+            parameters.flat,
+            direction.flat,
+        )
+        assert slope == pytest.approx(gradients.flat @ direction.flat, rel=1e-11), name
+
+
+def test_the_whole_model_equals_autograd() -> None:
+    config = ModelConfig(**SMALL)
+    case = gpt_case(config, np.random.default_rng(10))
+    tokens, targets = np.random.default_rng(11).integers(5, size=(2, 3, 4))
+    targets[1, 1] = -100
+    parameters = Parameters.from_mapping(config, case.inputs, dtype=np.float64)
+    loss, cache = loss_forward(tokens, targets, parameters.tree, config)
+    gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
+
+    def reference(p: dict[str, Any]) -> Any:
+        x = p["embedding.token"][tokens] + p["embedding.position"][:4]
+        for n in range(2):
+            b = {name.removeprefix(f"blocks.{n}."): p[name] for name in p}
+            w_qkv = anp.concatenate([b["attention.w_q"], b["attention.w_k"], b["attention.w_v"]], axis=1)
+            w_gate_up = anp.concatenate([b["feed_forward.w_gate"], b["feed_forward.w_up"]], axis=1)
+            normed = layer_norm(x, b["norm_1.gamma"], b["norm_1.beta"])
+            x = x + multi_head_attention(normed, w_qkv, b["attention.w_o"], heads=2)
+            normed = layer_norm(x, b["norm_2.gamma"], b["norm_2.beta"])
+            x = x + swiglu(normed, w_gate_up, b["feed_forward.w_down"])
+        return cross_entropy(anp.dot(layer_norm(x, p["norm.gamma"], p["norm.beta"]), p["head.w_lm"]), targets)
+
+    named = dict(parameters)
+    assert float(loss) == pytest.approx(reference(named), rel=1e-12)
+    for name, expected in grad(reference)(named).items():
+        assert relative_error(gradients[name], expected) < 1e-10, name

@@ -1,0 +1,99 @@
+"""Taps: the names of the design, in every activation's and every cotangent's place; and each cotangent proved."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from handgrad.layers import Array
+from handgrad.model import ModelConfig, Parameters, loss_backward, loss_forward
+from handgrad.proof import complex_step, gpt_case, relative_error
+
+CONFIG = ModelConfig(layers=2, heads=2, width=4, hidden=5, context=3, vocabulary=5)
+PARAMETERS = Parameters.from_mapping(CONFIG, gpt_case(CONFIG, np.random.default_rng(0)).inputs, dtype=np.float64)
+TOKENS, TARGETS = np.array([[1, 2, 1], [0, 4, 3]]), np.array([[2, 1, -100], [4, 3, 3]])
+
+BLOCK = [
+    "norm_1.output",
+    *(f"attention.{name}" for name in ("q", "k", "v", "scores", "masked_scores", "weights", "context", "output")),
+    "residual_1",
+    "norm_2.output",
+    *(f"feed_forward.{name}" for name in ("gate", "up", "activated", "hidden", "output")),
+    "residual_2",
+]
+NAMES = [
+    "embedding.output",
+    *(f"blocks.{n}.{name}" for n in range(2) for name in BLOCK),
+    *("norm.output", "head.logits", "loss"),
+]
+
+
+class Collector:
+    """A tap that keeps a copy of everything."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Array] = {}
+
+    def __call__(self, name: str, x: Array) -> Array:
+        assert name not in self.seen, f"{name} was tapped twice"
+        self.seen[name] = x.copy()
+        return x
+
+
+def replacing(name: str, value: Array) -> Callable[[str, Array], Array]:
+    return lambda at, x: value.copy() if at == name else x
+
+
+def traced(parameters: Parameters) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    activations, cotangents = Collector(), Collector()
+    loss, cache = loss_forward(TOKENS, TARGETS, parameters.tree, CONFIG, activations)
+    gradients = loss_backward(np.ones_like(loss), cache, cotangents)
+    return activations.seen, cotangents.seen, Parameters.from_tree(CONFIG, gradients).flat
+
+
+def test_activations_come_in_the_order_of_the_dataflow() -> None:
+    activations, cotangents, _ = traced(PARAMETERS)
+    assert list(activations) == NAMES
+    assert sorted(cotangents) == sorted(NAMES)
+    for name in NAMES:
+        assert activations[name].shape == cotangents[name].shape, name
+
+
+def test_a_tap_that_only_looks_changes_nothing() -> None:
+    _, _, gradients = traced(PARAMETERS)
+    loss, cache = loss_forward(TOKENS, TARGETS, PARAMETERS.tree, CONFIG)
+    untapped = Parameters.from_tree(CONFIG, loss_backward(np.ones_like(loss), cache))
+    np.testing.assert_array_equal(gradients, untapped.flat)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_cotangent_is_the_derivative_by_its_activation(name: str) -> None:
+    """Move the activation by a tap, and the loss must move as the cotangent under the same name says."""
+    activations, cotangents, _ = traced(PARAMETERS)
+    in_complex = Parameters(CONFIG, PARAMETERS.flat.astype(complex))
+    value = activations[name]
+    if name.endswith("masked_scores"):
+        value = np.maximum(value, -1e6)  # a step from minus infinity leads nowhere
+
+    def loss_at(moved: Array) -> Array:
+        return loss_forward(TOKENS, TARGETS, in_complex.tree, CONFIG, replacing(name, moved))[0]
+
+    assert relative_error(cotangents[name], complex_step(loss_at, value)) < 1e-12
+
+
+def test_a_tap_in_the_backward_intervenes() -> None:
+    """With the cotangent of a block's output cut off, nothing below it learns, and all above it is as before."""
+    loss, cache = loss_forward(TOKENS, TARGETS, PARAMETERS.tree, CONFIG)
+    whole = Parameters.from_tree(CONFIG, loss_backward(np.ones_like(loss), cache))
+    cut = replacing("blocks.0.residual_2", np.zeros((2, 3, 4)))
+    gradients = Parameters.from_tree(CONFIG, loss_backward(np.ones_like(loss), cache, cut))
+    for name, gradient in gradients.items():
+        if name.startswith(("embedding", "blocks.0")):
+            np.testing.assert_array_equal(gradient, 0)
+        else:
+            np.testing.assert_array_equal(gradient, whole[name])
+
+
+def test_every_tapped_tensor_of_a_float32_run_is_float32() -> None:
+    activations, cotangents, gradients = traced(Parameters(CONFIG, PARAMETERS.flat.astype(np.float32)))
+    assert {x.dtype for x in (*activations.values(), *cotangents.values(), gradients)} == {np.dtype(np.float32)}
