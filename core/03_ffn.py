@@ -257,7 +257,7 @@ def show_layer_norm(rng):
     direct, through_mean, through_variance = layer_norm_routes(dy, cache)
     dx, _, _ = layer_norm_backward(dy, cache)
 
-    print("LAYERNORM: the routes from x to the loss, against central differences")
+    print("LayerNorm: the routes from x to the loss, against central differences")
     for label, candidate in (
         ("direct alone", direct),
         ("without the direct route", through_mean + through_variance),
@@ -707,10 +707,10 @@ CHECK_TOKENS = np.array([2, 0, 3, 0, 5, 2])  # 0 and 2 recur
 CHECK_TARGETS = np.array([0, 3, 0, 5, 2, 1])
 
 if __name__ == "__main__":
-    print("THE PROOF, layer by layer: random cotangents, every entry against central differences")
+    print("The proof, layer by layer: random cotangents, every entry against central differences")
     layer_rows = check_layers(np.random.default_rng(1))
     print_check(layer_rows)
-    print("\nTHE PROOF, the whole model: every entry of every parameter against central differences")
+    print("\nThe proof, the whole model: every entry of every parameter against central differences")
     check_point = parameters_for_check(np.random.default_rng(2))
     model_rows = check_gradients(check_point, CHECK_TOKENS, CHECK_TARGETS, heads=2)
     print_check(model_rows)
@@ -752,7 +752,7 @@ def bare_chain(rng, std, depths, width=256, rows=4, draws=8, relu=False):
 
 # %%
 def show_bare_chain(rng, width=256, depths=(1, 2, 4, 8, 16, 32)):
-    print(f"INITIALISATION, a bare chain: the variance after repeated x @ W, width N = {width}")
+    print(f"Initialisation, a bare chain: the variance after repeated x @ W, width N = {width}")
     print(f"    {'std of W':<28}" + "".join(f"{f'depth {depth}':>10}" for depth in depths) + "    theory")
     for label, std, relu in (
         ("1/√N", 1 / np.sqrt(width), False),
@@ -815,7 +815,7 @@ def show_stacks():
     with np.errstate(all="ignore"):  # this one is meant to overflow
         overflowing = stack_statistics(np.random.default_rng(4), *bare, scale=1.0)
 
-    print("INITIALISATION, a stack of 12 fresh blocks: x enters below with std 0.3, dy above with norm 1")
+    print("Initialisation, a stack of 12 fresh blocks: x enters below with std 0.3, dy above with norm 1")
     print(f"           {'with pre-LayerNorm':<40}without")
     print("    level" + 2 * f"{'Var(x)':>10}{'|dx|':>10}{'|dW_q|':>10}{'|dW_gate|':>10}")
     for level, *_ in with_norm:
@@ -927,7 +927,7 @@ def show_ffn_comparison(rng, C=8, F=16, rows=512, repeats=2):
 
     x, fresh = layer_norm_forward(rng.standard_normal((2, rows, C)), 1.0, 0.0)[0]
     (mix,) = draw([(C, C)])
-    print("SWIGLU AGAINST RELU: the part of the target's variance left unexplained, on fresh inputs")
+    print("SwiGLU against ReLU: the part of the target's variance left unexplained, on fresh inputs")
     print(f"    {'target (8 outputs)':<26}" + "".join(f"{name:>10}" for name in layers))
     for label, target in (
         ("product  x_i x_(i+1)", product),
@@ -1059,7 +1059,7 @@ if __name__ == "__main__":
     initial = initial_parameters(np.random.default_rng(6), len(words), positions=8, width=16, hidden=24)
     trained, losses = train(initial, pairs, HEADS)
     size = sum(tensor.size for tensor in initial.values())
-    print(f"TRAINING: {len(pairs)} sentences, {len(words)} words, {size} parameters; loss over all positions")
+    print(f"Training: {len(pairs)} sentences, {len(words)} words, {size} parameters; loss over all positions")
     print_losses([("loss, with bars on a logarithmic scale", losses)], SHOWN_STEPS)
     print(f"    all words equally likely: {np.log(len(words)):.3f}")
     print(f"    the best without looking back: {loss_without_context(pairs):.3f}\n")
@@ -1111,13 +1111,13 @@ def generate(parameters, tokens, heads, count, stop=None):
 
 # %%
 if __name__ == "__main__":
-    print("PREDICTIONS: every position of the first sentence")
+    print("Predictions: every position of the first sentence")
     print_predictions(trained, pairs[0], words, HEADS)
     hits = [np.argmax(logits_forward(trained, t, HEADS)[0], axis=-1) == targets for t, targets in pairs]
     print(f"    in all four sentences: {np.sum(hits)} of {np.size(hits)} right")
-    print("\nATTENTION: each row says what that token looks at (later tokens: exactly 0, left blank)")
+    print("\nAttention: each row says what that token looks at (later tokens: exactly 0, left blank)")
     print_attention(trained, pairs[0][0], words, HEADS)
-    print("\nCONTINUATIONS: the likeliest word, appended until the full stop")
+    print("\nContinuations: the likeliest word, appended until the full stop")
     for prompt in ("alice", "bob drinks", "carol reads old", "dave reads new papers every", "alice reads"):
         ids = [words.index(word) for word in prompt.split()]
         continued = generate(trained, ids, HEADS, count=7, stop=words.index("."))
@@ -1170,21 +1170,21 @@ def parameters_that_hide_the_bug(rng):
 
 # %%
 if __name__ == "__main__":
-    print("THE TRAP: dW_q, dW_k and dW_v taken from x instead of LN(x); the losses side by side")
+    print("The trap: dW_q, dW_k and dW_v taken from x instead of LN(x); the losses side by side")
     _, wrong_losses = train(initial, pairs, HEADS, planted_bug=True)
     _, frozen_losses = train(initial, pairs, HEADS, frozen=("W_q", "W_k", "W_v"))
     columns = [("right", losses), ("planted bug", wrong_losses), ("W_q, W_k, W_v frozen", frozen_losses)]
     print_losses(columns, SHOWN_STEPS, bar=3)
 
-    print("\nTHE SAME CHECK AS ABOVE, of the backward with the bug")
+    print("\nThe same check as above, of the backward with the bug")
     sentence = (CHECK_TOKENS, CHECK_TARGETS, 2)
     print_check(check_gradients(check_point, *sentence, planted_bug=True))
 
-    print("\nWHY THE LOSS FALLS NEVERTHELESS: the wrong gradient at the first step of training")
+    print("\nWhy the loss falls nevertheless: the wrong gradient at the first step of training")
     for name, cosine, ratio in compare_with_bug(initial, pairs, HEADS):
         print(f"    d{name}   cosine with the right one {cosine:.2f}   size {ratio:.2f} of the right one's")
 
-    print("\nWHERE EVEN A CHECK SEES LITTLE: x already normalised, gamma = 1, beta = 0")
+    print("\nWhere even a check sees little: x already normalised, gamma = 1, beta = 0")
     blind_point = parameters_that_hide_the_bug(np.random.default_rng(7))
     worst = max(error for _, _, error, _ in check_gradients(blind_point, *sentence, planted_bug=True))
     print(f"    largest relative error of the wrong backward: {worst:.0e}, by LayerNorm's epsilon alone")

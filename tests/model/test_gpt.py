@@ -19,38 +19,15 @@ SWITCHES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_gradients_equal_the_complex_step_under_every_switch(switches: dict[str, Any]) -> None:
-    config = ModelConfig(**SMALL, **switches)
-    for verdict in check_case(gpt_case(config, np.random.default_rng(7))):
-        assert verdict.error <= BAR, verdict
-
-
-@pytest.mark.parametrize("sizes", [{"context": 1}, {"heads": 1}, {"layers": 1}, {"width": 2}], ids=str)
-def test_gradients_equal_the_complex_step_at_the_smallest_sizes(sizes: dict[str, int]) -> None:
-    config = ModelConfig(**(SMALL | sizes))
+def assert_agrees_along_random_directions(config: ModelConfig, T: int, names: list[str] | None = None) -> None:
+    """Hold each named parameter's gradient (all, where none is named) against the complex step along one direction."""
     generator = np.random.default_rng(8)
     parameters = initial_parameters(config, dtype=np.float64)
-    parameters.flat += 0.3 * generator.standard_normal(parameters.flat.size)
-    tokens, targets = generator.integers(5, size=(2, 1, config.context))
+    parameters.flat += 0.1 * generator.standard_normal(parameters.flat.size)
+    tokens, targets = generator.integers(config.vocabulary, size=(2, 2, T))
     loss, cache = loss_forward(tokens, targets, parameters.tree, config)
     gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
-    direction = generator.standard_normal(parameters.flat.size)
-    slope = complex_step_along(
-        lambda flat: loss_forward(tokens, targets, Parameters(config, flat).tree, config)[0], parameters.flat, direction
-    )
-    assert slope == pytest.approx(gradients.flat @ direction, rel=1e-11)
-
-
-def test_the_default_architecture_agrees_along_random_directions() -> None:
-    """Too many entries to visit one by one: a random direction in each tensor instead."""
-    config = ModelConfig(layers=4, heads=4, width=128, hidden=344, context=64, vocabulary=100)
-    generator = np.random.default_rng(9)
-    parameters = initial_parameters(config, dtype=np.float64)
-    tokens, targets = generator.integers(100, size=(2, 1, 16))
-    loss, cache = loss_forward(tokens, targets, parameters.tree, config)
-    gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
-    for name in ("embedding.token", "blocks.0.attention.w_q", "blocks.3.feed_forward.w_up", "norm.gamma"):
+    for name in names or parameters:
         direction = Parameters(config, dtype=np.float64)
         direction[name][...] = generator.standard_normal(direction[name].shape)
         slope = complex_step_along(
@@ -58,7 +35,36 @@ def test_the_default_architecture_agrees_along_random_directions() -> None:
             parameters.flat,
             direction.flat,
         )
-        assert slope == pytest.approx(gradients.flat @ direction.flat, rel=1e-11), name
+        assert slope != 0, name
+        assert slope == pytest.approx(float(gradients.flat @ direction.flat), rel=1e-11), name
+
+
+def test_gradients_equal_the_complex_step_entry_by_entry() -> None:
+    for verdict in check_case(gpt_case(ModelConfig(**SMALL), np.random.default_rng(7))):
+        assert verdict.error <= BAR, verdict
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_gradients_under_every_switch(switches: dict[str, Any]) -> None:
+    assert_agrees_along_random_directions(ModelConfig(**SMALL, **switches), T=3)
+
+
+@pytest.mark.parametrize("sizes", [{"heads": 1}, {"layers": 1}, {"width": 2}, {"hidden": 1}], ids=str)
+def test_gradients_at_the_smallest_sizes(sizes: dict[str, int]) -> None:
+    assert_agrees_along_random_directions(ModelConfig(**(SMALL | sizes)), T=4)
+
+
+def test_gradients_of_a_single_position() -> None:
+    """One position attends to itself alone: its weight is 1 whatever the scores are, so only w_v and w_o learn."""
+    config = ModelConfig(**SMALL)
+    learning = [name for name in Parameters(config) if not name.endswith(("w_q", "w_k"))]
+    assert_agrees_along_random_directions(config, 1, learning)
+
+
+def test_the_default_architecture_agrees_along_random_directions() -> None:
+    config = ModelConfig(layers=4, heads=4, width=128, hidden=344, context=64, vocabulary=100)
+    names = ["embedding.token", "blocks.0.attention.w_q", "blocks.3.feed_forward.w_up", "norm.gamma"]
+    assert_agrees_along_random_directions(config, 16, names)
 
 
 def test_the_whole_model_equals_autograd() -> None:
