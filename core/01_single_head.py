@@ -230,9 +230,7 @@ if __name__ == "__main__":
 
     W_square = rng.normal(size=(8, 8))
     dQ_square = rng.normal(size=(5, 8))
-    dx_numerical = numerical_gradient(
-        lambda: ((sentence_embedding @ W_square) * dQ_square).sum(), sentence_embedding
-    )
+    dx_numerical = numerical_gradient(lambda: ((sentence_embedding @ W_square) * dQ_square).sum(), sentence_embedding)
 
     error_right = relative_error(dQ_square @ W_square.T, dx_numerical)
     error_wrong = relative_error(dQ_square @ W_square, dx_numerical)
@@ -242,9 +240,7 @@ if __name__ == "__main__":
     print("       ", " ".join(f"{term:+.4f}" for term in terms), f"= {sum(terms):+.4f}")
     print(f"        (x.T @ dQ)[2, 3]                 = {dW_q[2, 3]:+.4f}")
     print(f"        central difference               = {dW_q_numerical[2, 3]:+.4f}")
-    print(
-        f"    by shapes, x.T {sentence_embedding.T.shape} @ dQ {dQ.shape} -> {dW_q.shape}, as W_q {W_q.shape}"
-    )
+    print(f"    by shapes, x.T {sentence_embedding.T.shape} @ dQ {dQ.shape} -> {dW_q.shape}, as W_q {W_q.shape}")
     print("    against differences, relative error:")
     print(f"        dW_q = x.T @ dQ                  {relative_error(dW_q, dW_q_numerical):.0e}")
     print(f"        dx = dQ @ W.T, W square          {error_right:.0e}")
@@ -657,9 +653,7 @@ if __name__ == "__main__":
 def predict(parameters, tokens):
     """The next-word probabilities (N, words), and the attention weights (N, N)."""
     sentence_embedding, _ = embedding_forward(tokens, parameters["E"])
-    context, cache = attention_forward(
-        sentence_embedding, parameters["W_q"], parameters["W_k"], parameters["W_v"]
-    )
+    context, cache = attention_forward(sentence_embedding, parameters["W_q"], parameters["W_k"], parameters["W_v"])
     probabilities, _ = softmax_forward(context @ parameters["W_lm"])
     S = cache[-2]
     return probabilities, S

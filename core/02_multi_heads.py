@@ -601,8 +601,7 @@ def loss_floor(sentences, view):
 def losses_by_position(parameters, sentences, heads=2):
     """The loss at each of the T positions, (T,), mean over the sentences."""
     losses = [
-        -np.log(predict(parameters, tokens, heads)[0][np.arange(len(tokens)), targets])
-        for tokens, targets in sentences
+        -np.log(predict(parameters, tokens, heads)[0][np.arange(len(tokens)), targets]) for tokens, targets in sentences
     ]
     return np.mean(losses, axis=0)
 
@@ -740,9 +739,7 @@ def ending_and_stem(parameters, sentences, vocabulary, heads=2):
 
 # %%
 if __name__ == "__main__":
-    print(
-        "\nA head is silenced: share of the right ending and stem, mean over all 16 sentences (chance: 0.50)"
-    )
+    print("\nA head is silenced: share of the right ending and stem, mean over all 16 sentences (chance: 0.50)")
     for title, model in (
         ("both heads", parameters),
         ("without head 0", without_head(parameters, 0)),
