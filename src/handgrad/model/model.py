@@ -134,8 +134,8 @@ def _read_config(path: Path) -> ModelConfig:
         raise ConfigError(f"{path}: not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: not a JSON object")
-    if fields.pop("model_type", None) != "handgrad":
-        raise ConfigError(f'{path}: model_type is not "handgrad"')
+    if (model_type := fields.pop("model_type", None)) != "handgrad":
+        raise ConfigError(f'{path}: model_type: {json.dumps(model_type)}; expected "handgrad"')
     try:
         return ModelConfig.from_dict(fields)
     except ConfigError as error:

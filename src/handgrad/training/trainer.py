@@ -39,7 +39,7 @@ class Trainer:
         self.optimizer = AdamW(model.parameters, config)
         self._blas = ThreadpoolController()
         self._pool = ThreadPoolExecutor(min(config.shards, os.cpu_count() or 1))
-        self._gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
+        self.gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
@@ -62,10 +62,10 @@ class Trainer:
         config = self.config
         batch = random_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
         with self._blas.limit(limits=1, user_api="blas"):
-            loss = self._set_gradients(batch)
-            norm = float(np.sqrt(np.vdot(self._gradients.flat, self._gradients.flat)))
+            loss = self.set_gradients(batch)
+            norm = float(np.sqrt(np.vdot(self.gradients.flat, self.gradients.flat)))
             scale = min(1.0, config.clip / (norm + 1e-6))
-            self.optimizer.step(self._gradients, learning_rate(step, config), scale)
+            self.optimizer.step(self.gradients, learning_rate(step, config), scale)
         return loss
 
     def held_out_loss(self) -> float:
@@ -79,13 +79,13 @@ class Trainer:
         loss, _ = loss_forward(*batch, self.model.parameters.tree, self.model.config)
         return float(loss)
 
-    def _set_gradients(self, batch: Batch) -> float:
-        """The gradients of the batch's mean loss, into `_gradients`; and that loss."""
+    def set_gradients(self, batch: Batch) -> float:
+        """The gradients of the batch's mean loss, into `gradients`; and that loss."""
         shards = min(self.config.shards, len(batch.tokens))
         parts = (Batch(*part) for part in zip(*(np.array_split(part, shards) for part in batch), strict=True))
         results = list(self._pool.map(lambda part: self._shard(part, len(part.tokens) / len(batch.tokens)), parts))
         trees = [tree for _, tree in results]
-        for total, first, *others in zip(leaves(self._gradients.tree), *map(leaves, trees), strict=True):
+        for total, first, *others in zip(leaves(self.gradients.tree), *map(leaves, trees), strict=True):
             total[...] = first
             for other in others:
                 total += other

@@ -1,0 +1,110 @@
+"""The witnesses themselves, on functions whose derivatives are known; and that they catch a wrong backward."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handgrad.layers import Array
+from handgrad.proof import (
+    Case,
+    all_cases,
+    central_difference,
+    check_case,
+    complex_step,
+    complex_step_along,
+    relative_error,
+)
+
+X = np.random.default_rng(0).standard_normal((3, 2))
+
+
+def f(x: Array) -> Any:
+    return np.exp(x).sum() * np.sin(x[0, 0])
+
+
+def exact(x: Array) -> Array:
+    gradient: Array = np.exp(x) * np.sin(x[0, 0])
+    gradient[0, 0] += np.exp(x).sum() * np.cos(x[0, 0])
+    return gradient
+
+
+def test_the_complex_step_is_exact_to_rounding() -> None:
+    assert relative_error(complex_step(f, X), exact(X)) < 1e-15
+
+
+def test_the_complex_step_along_a_direction_is_the_sum_of_gradient_times_direction() -> None:
+    direction = np.random.default_rng(1).standard_normal(X.shape)
+    assert complex_step_along(f, X, direction) == pytest.approx((exact(X) * direction).sum(), rel=1e-14)
+
+
+def test_central_differences_are_good_to_ten_digits() -> None:
+    error = relative_error(central_difference(f, X), exact(X))
+    assert 1e-15 < error < 1e-9
+
+
+def test_the_point_is_not_moved() -> None:
+    x = X.copy()
+    complex_step(f, x)
+    central_difference(f, x)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_relative_error() -> None:
+    assert relative_error(np.array([1.0, 2.2]), np.array([1.0, 2.0])) == pytest.approx(0.1)
+    assert relative_error(np.ones(3), np.ones(3)) == 0
+
+
+@pytest.mark.parametrize(
+    ("computed", "reference"),
+    [
+        (np.zeros(3), np.zeros(3)),
+        (np.array([np.nan, 1]), np.ones(2)),
+        (np.ones(2), np.array([np.nan, 1])),
+        (np.ones(2), np.array([np.inf, 1])),
+        (np.ones((3, 1)), np.ones(3)),
+        (np.ones(1), np.ones(3)),
+        (np.ones(0), np.ones(0)),
+    ],
+)
+def test_a_comparison_that_proves_nothing_does_not_pass(computed: Array, reference: Array) -> None:
+    assert relative_error(computed, reference) == float("inf")
+
+
+@pytest.mark.parametrize("name", list(all_cases()))
+def test_every_case_notices_each_of_its_gradients_being_off(name: str) -> None:
+    """One gradient at a time: one entry by a billionth, zeros, the sign, two entries exchanged."""
+    case = all_cases()[name]
+    tensors = list(case.inputs)
+    damages = [one_entry_off, np.zeros_like, np.negative, first_two_exchanged]
+    for position in range(len(tensors)) if name != "gpt" else (4,):
+        for damage in damages if name != "gpt" else damages[:1]:
+            verdicts = check_case(damaged(case, position, damage), seed=2)
+            wrong = [verdict.tensor for verdict in verdicts if not verdict.passed]
+            assert wrong == [tensors[position]]
+
+
+def damaged(case: Case, position: int, damage: Any) -> Case:
+    """The case with one of its gradients damaged."""
+
+    def backward(dy: Array, cache: Any) -> list[Array]:
+        gradients = case.backward(dy, cache)
+        gradients = [gradients] if isinstance(gradients, np.ndarray) else list(gradients)
+        gradients[position] = damage(gradients[position])
+        return gradients
+
+    return case._replace(backward=backward)
+
+
+def one_entry_off(gradient: Array) -> Array:
+    wrong = gradient.copy()
+    wrong.flat[np.abs(gradient).argmax()] *= 1 + 1e-9
+    return wrong
+
+
+def first_two_exchanged(gradient: Array) -> Array:
+    """The first two entries that differ, exchanged."""
+    wrong = gradient.copy()
+    other = np.flatnonzero(gradient.flat != gradient.flat[0])[0]
+    wrong.flat[[0, other]] = gradient.flat[[other, 0]]
+    return wrong

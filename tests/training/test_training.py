@@ -1,0 +1,182 @@
+"""Training: each part against its definition, and the loop as a whole."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handgrad.errors import TextError
+from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters
+from handgrad.training import (
+    AdamW,
+    Trainer,
+    TrainingConfig,
+    consecutive_batches,
+    default_text,
+    learning_rate,
+    new_trainer,
+    random_batch,
+    tokenize,
+)
+
+CONFIG = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=6, vocabulary=7)
+TINY: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "hidden": 24, "context": 8}
+TEXT = "the cat sat on the mat. the dog sat on the log. " * 20
+
+
+def test_adamw_is_its_formula() -> None:
+    """Five steps in float64 against the definition, tensor by tensor: decay for matrices, none for vectors."""
+    generator = np.random.default_rng(0)
+    config = TrainingConfig(beta_1=0.8, beta_2=0.95, weight_decay=0.3)
+    parameters = initial_parameters(CONFIG, dtype=np.float64)
+    expected = {name: tensor.copy() for name, tensor in parameters.items()}
+    mean, square = ({name: np.zeros_like(tensor) for name, tensor in expected.items()} for _ in range(2))
+    optimizer = AdamW(parameters, config)
+    for step in range(1, 6):
+        gradients = Parameters(CONFIG, generator.standard_normal(parameters.flat.size))
+        before = gradients.flat.copy()
+        optimizer.step(gradients, 0.1 / step, scale=0.5)
+        np.testing.assert_array_equal(gradients.flat, before)
+        for name, tensor in expected.items():
+            gradient = 0.5 * gradients[name]
+            mean[name] = 0.8 * mean[name] + 0.2 * gradient
+            square[name] = 0.95 * square[name] + 0.05 * gradient**2
+            update = mean[name] / (1 - 0.8**step) / (np.sqrt(square[name] / (1 - 0.95**step)) + 1e-8)
+            tensor -= 0.1 / step * (update + (0.3 * tensor if tensor.ndim == 2 else 0))
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(parameters[name], tensor, rtol=1e-11, err_msg=name)
+
+
+def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for chunk in (1 << 16, 7):
+        monkeypatch.setattr("handgrad.training.adamw.CHUNK", chunk)
+        parameters = initial_parameters(CONFIG)
+        optimizer = AdamW(parameters, TrainingConfig())
+        for seed in range(3):
+            optimizer.step(initial_parameters(CONFIG, seed=seed + 1), 0.01)
+        results.append(parameters.flat)
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
+    config = TrainingConfig(steps=1000, warmup=100, learning_rate=1e-2, final_learning_rate=1e-3)
+    rates = [learning_rate(step, config) for step in range(1, 1001)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[49] == pytest.approx(5e-3)
+    assert max(rates) == rates[99] == pytest.approx(1e-2)
+    assert rates[549] == pytest.approx((1e-2 + 1e-3) / 2)
+    assert rates[-1] == pytest.approx(1e-3)
+    assert all(later < earlier for earlier, later in pairwise(rates[99:]))
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 100), (50, 100), (100, 100)])
+def test_the_learning_rate_of_a_short_run(steps: int, warmup: int) -> None:
+    config = TrainingConfig(steps=steps, warmup=warmup)
+    for step in range(1, steps + 1):
+        assert 0 < learning_rate(step, config) <= config.learning_rate
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    tokens = np.arange(100)
+    first, again = (random_batch(tokens, 6, 5, seed=1, step=3) for _ in range(2))
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    assert (random_batch(tokens, 6, 5, seed=1, step=4).tokens != first.tokens).any()
+    assert (random_batch(tokens, 6, 5, seed=2, step=3).tokens != first.tokens).any()
+    np.testing.assert_array_equal(first.targets, first.tokens + 1)
+    assert first.tokens.shape == (5, 6)
+
+
+def test_random_batches_reach_both_ends() -> None:
+    seen = {int(x) for step in range(200) for x in random_batch(np.arange(10), 6, 5, 0, step).targets.ravel()}
+    starts = {int(x) for step in range(200) for x in random_batch(np.arange(10), 6, 5, 0, step).tokens[:, 0]}
+    assert starts == {0, 1, 2, 3}
+    assert max(seen) == 9
+
+
+@pytest.mark.parametrize("length", [7, 8, 12, 13, 14, 40])
+def test_consecutive_batches_have_each_target_once(length: int) -> None:
+    batches = list(consecutive_batches(np.arange(length), 6, 2))
+    assert np.concatenate([batch.targets.ravel() for batch in batches]).tolist() == list(range(1, length))
+    for batch in batches:
+        np.testing.assert_array_equal(batch.targets, batch.tokens + 1)
+        assert batch.tokens.shape[0] <= 2
+        assert batch.tokens.shape[1] <= 6
+
+
+def test_the_last_tenth_is_held_out() -> None:
+    tokenizer = Tokenizer.of_characters(TEXT)
+    corpus = tokenize(TEXT, tokenizer, context=8)
+    assert len(corpus.held_out) == corpus.held_out_characters == len(TEXT) // 10
+    assert tokenizer.decode(np.concatenate([corpus.training, corpus.held_out])) == TEXT
+
+
+def test_a_text_shorter_than_the_context_is_refused() -> None:
+    with pytest.raises(TextError, match=r"^the text is too short: .* 9 tokens, a context of 64 needs 65$"):
+        new_trainer("hello world " * 8)
+
+
+def test_the_default_text_is_a_long_english_text() -> None:
+    text = default_text()
+    assert len(text) > 300_000
+    assert "expression" in text
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 5, 12, 99])
+def test_any_number_of_shards_gives_the_gradient_of_the_batch(shards: int) -> None:
+    trainer = in_float64(TrainingConfig(batch=12, shards=shards))
+    batch = random_batch(trainer.corpus.training, 8, 12, seed=0, step=1)
+    loss, gradients = trainer.model.loss_and_gradients(*batch)
+    assert trainer.set_gradients(batch) == pytest.approx(loss, rel=1e-13)
+    np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
+
+
+def in_float64(config: TrainingConfig) -> Trainer:
+    tokenizer = Tokenizer.of_characters(TEXT)
+    model_config = ModelConfig(**TINY, vocabulary=tokenizer.vocabulary)
+    model = Model(model_config, initial_parameters(model_config, dtype=np.float64), tokenizer)
+    return Trainer(model, tokenize(TEXT, tokenizer, 8), config)
+
+
+def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales: list[float] = []
+    monkeypatch.setattr(AdamW, "step", lambda self, gradients, rate, scale: scales.append(scale))
+    for clip in (1e-3, 1e9):
+        trainer = in_float64(TrainingConfig(clip=clip))
+        trainer.step()
+        norm = np.sqrt((trainer.gradients.flat**2).sum())
+        assert scales[-1] == pytest.approx(min(1, clip / norm), rel=1e-4)
+    assert scales[0] < scales[1] == 1
+
+
+def test_the_held_out_loss_is_the_mean_over_every_token() -> None:
+    trainer = in_float64(TrainingConfig(batch=5))
+    tokens = trainer.corpus.held_out
+    total = 0.0
+    for batch in consecutive_batches(tokens, 8, 1):
+        loss, _ = trainer.model.loss_and_gradients(*batch)
+        total += loss * batch.targets.size
+    assert trainer.held_out_loss() == pytest.approx(total / (len(tokens) - 1), rel=1e-12)
+
+
+def run(seed: int = 0, **changes: Any) -> Iterator[Any]:
+    trainer = new_trainer(TEXT, TrainingConfig(steps=60, warmup=10, learning_rate=1e-2, seed=seed, **changes), **TINY)
+    yield from trainer.run()
+    yield trainer.model.parameters.flat
+
+
+def test_a_run_learns_and_tells_of_each_update() -> None:
+    *progress, _ = run(evaluations=3)
+    assert [p.step for p in progress] == list(range(1, 61))
+    assert [p.step for p in progress if p.held_out_loss is not None] == [20, 40, 60]
+    assert progress[0].loss == pytest.approx(np.log(len(set(TEXT))), rel=0.2)
+    assert progress[-1].held_out_loss < 0.5 * progress[0].loss
+    assert all(p.tokens_per_second > 0 for p in progress)
+
+
+def test_a_run_is_a_function_of_its_seed() -> None:
+    (*_, first), (*_, again), (*_, other) = run(), run(), run(seed=1)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
