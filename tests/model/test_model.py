@@ -60,9 +60,9 @@ def test_the_loss_falls_as_its_gradients_say(model: Model) -> None:
     loss, gradients = model.loss_and_gradients(tokens, targets)
     assert loss == pytest.approx(float(cross_entropy_forward(model.logits(tokens), targets)[0]))
     assert gradients.keys() == model.parameters.keys()
-    moved = Model(CONFIG, Parameters(CONFIG, model.parameters.flat - 1e-7 * gradients.flat), model.tokenizer)
+    moved = Model(CONFIG, Parameters(CONFIG, model.parameters.flat - 1e-10 * gradients.flat), model.tokenizer)
     fall = loss - moved.loss_and_gradients(tokens, targets)[0]
-    assert fall == pytest.approx(1e-7 * sum((gradient**2).sum() for gradient in gradients.values()), rel=1e-3)
+    assert fall == pytest.approx(1e-10 * sum((gradient**2).sum() for gradient in gradients.values()), rel=1e-3)
 
 
 def test_one_sequence_or_a_batch(model: Model) -> None:
