@@ -77,6 +77,7 @@ def test_the_learning_rate_of_a_short_run(steps: int, warmup: int) -> None:
     config = TrainingConfig(steps=steps, warmup=warmup)
     for step in range(1, steps + 1):
         assert 0 < learning_rate(step, config) <= config.learning_rate
+    assert learning_rate(steps, config) == pytest.approx(config.final_learning_rate)
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
@@ -109,8 +110,8 @@ def test_consecutive_batches_have_each_target_once(length: int) -> None:
 def test_the_last_tenth_is_held_out() -> None:
     tokenizer = Tokenizer.of_characters(TEXT)
     corpus = tokenize(TEXT, tokenizer, context=8)
-    assert len(corpus.held_out) == corpus.held_out_characters == len(TEXT) // 10
-    assert tokenizer.decode(np.concatenate([corpus.training, corpus.held_out])) == TEXT
+    assert len(corpus.validation) == corpus.validation_characters == len(TEXT) // 10
+    assert tokenizer.decode(np.concatenate([corpus.training, corpus.validation])) == TEXT
 
 
 def test_a_text_shorter_than_the_context_is_refused() -> None:
@@ -151,14 +152,14 @@ def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPat
     assert scales[0] < scales[1] == 1
 
 
-def test_the_held_out_loss_is_the_mean_over_every_token() -> None:
+def test_the_validation_loss_is_the_mean_over_every_token() -> None:
     trainer = in_float64(TrainingConfig(batch=5))
-    tokens = trainer.corpus.held_out
+    tokens = trainer.corpus.validation
     total = 0.0
     for batch in consecutive_batches(tokens, 8, 1):
         loss, _ = trainer.model.loss_and_gradients(*batch)
         total += loss * batch.targets.size
-    assert trainer.held_out_loss() == pytest.approx(total / (len(tokens) - 1), rel=1e-12)
+    assert trainer.validation_loss() == pytest.approx(total / (len(tokens) - 1), rel=1e-12)
 
 
 def run(seed: int = 0, **changes: Any) -> Iterator[Any]:
@@ -170,9 +171,9 @@ def run(seed: int = 0, **changes: Any) -> Iterator[Any]:
 def test_a_run_learns_and_tells_of_each_update() -> None:
     *progress, _ = run(evaluations=3)
     assert [p.step for p in progress] == list(range(1, 61))
-    assert [p.step for p in progress if p.held_out_loss is not None] == [20, 40, 60]
+    assert [p.step for p in progress if p.validation_loss is not None] == [20, 40, 60]
     assert progress[0].loss == pytest.approx(np.log(len(set(TEXT))), rel=0.2)
-    assert progress[-1].held_out_loss < 0.5 * progress[0].loss
+    assert progress[-1].validation_loss < 0.5 * progress[0].loss
     assert all(p.tokens_per_second > 0 for p in progress)
 
 

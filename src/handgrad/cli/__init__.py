@@ -43,7 +43,7 @@ def options(
 def main() -> None:
     """Run the command line. What a user can mend ends in one line and status 2, a failure of the system in status 1."""
     try:
-        app()
+        app(prog_name="handgrad")
     except HandgradError as error:
         _fail(str(error), status=2)
     except OSError as error:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import TextError
 from ..model import load
 
 
@@ -23,7 +24,11 @@ def generate(
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed writes the same text.")] = None,
 ) -> None:
     """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
-    pieces = load(run).generate_stream(prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    model = load(run)
+    try:
+        pieces = model.generate_stream(prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    except TextError as error:
+        raise TextError(f"--prompt: {error}") from None
     print(prompt, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)

@@ -2,8 +2,12 @@
 
 import itertools
 import math
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -12,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from ..errors import HandgradError, TextError
-from ..model.model import CONFIG_FILE
+from ..model import CONFIG_FILE
 from ..training import Trainer, TrainingConfig, default_text, new_trainer, read_text
 
 SAMPLE_TOKENS = 300
@@ -39,60 +43,81 @@ def train(
     folder = out or next(path for n in itertools.count(1) if not (path := Path("runs", str(n))).exists())
     if (folder / CONFIG_FILE).exists():
         raise HandgradError(f"{folder}: holds a run already; choose another --out")
+    text = read_text(data) if data else default_text()
     try:
-        trainer = new_trainer(read_text(data) if data else default_text(), TrainingConfig(steps=steps, seed=seed))
+        trainer = new_trainer(text, TrainingConfig(steps=steps, seed=seed))
     except TextError as error:
-        raise TextError(f"{data}: {error}" if data and str(data) not in str(error) else str(error)) from None
+        raise TextError(f"{data or 'the default text'}: {error}") from None
     model, corpus = trainer.model, trainer.corpus
     model.save(folder)  # a folder that cannot be written is found out before the work, not after
     console.print(
         f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary} different characters; "
-        f"{len(corpus.training):,} to learn from, {len(corpus.held_out):,} held out; run in {folder}"
+        f"{len(corpus.training):,} to learn from, {len(corpus.validation):,} held out; run in {folder}",
+        soft_wrap=True,
     )
     start = time.perf_counter()
-    try:
-        held_out_loss = _follow(trainer, folder, console)
-    except KeyboardInterrupt:
-        model.save(folder)
-        console.print(f"interrupted after step {trainer.optimizer.steps}; the weights are saved in {folder}")
-        raise typer.Exit(1) from None
+    validation_loss = _follow(trainer, folder, console)
     seconds = time.perf_counter() - start
-    bits = held_out_loss / math.log(2) * (len(corpus.held_out) - 1) / corpus.held_out_characters
+    done = trainer.optimizer.steps
+    if done < steps:
+        model.save(folder)
+        console.print(f"interrupted after step {done:,}; the weights are saved in {folder}", soft_wrap=True)
+        raise typer.Exit(1)
     console.print(
-        f"\nvalidation loss {held_out_loss:.3f} nats, {bits:.3f} bits a character, on the held-out tenth "
-        f"({steps:,} steps in {seconds:.0f} s)\n"
+        f"\nvalidation loss {validation_loss:.3f} nats = {corpus.bits_per_character(validation_loss):.3f} bits a "
+        f"character, on the held-out tenth ({steps:,} steps in {seconds:.0f} s)\n",
+        soft_wrap=True,
     )
     console.print(model.generate(tokens=SAMPLE_TOKENS, temperature=0.8, seed=0), markup=False, style="cyan")
-    console.print(f'\nThe run is in {folder}. Next:  handgrad generate {folder} --prompt "The "')
+    prompt = ' --prompt "The "' if set("The ") <= set(text) else ""
+    console.print(f"\nThe run is in {folder}. Next:  handgrad generate {folder}{prompt}", soft_wrap=True)
 
 
 def _follow(trainer: Trainer, folder: Path, console: Console) -> float:
-    """Train to the end, show where it stands, save at each evaluation. The last held-out loss."""
-    held_out_loss, loss = math.nan, math.nan
-    with ProgressBar(
+    """Train to the end or the first Ctrl-C, show where it stands, save at each evaluation. The last validation loss."""
+    validation_loss, loss = math.nan, math.nan
+    columns = (
         TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
-        TextColumn("loss {task.fields[loss]:.3f}  validation {task.fields[held_out]:.3f}"),
+        TextColumn("loss {task.fields[loss]:.3f}  validation {task.fields[validation]:.3f}"),
         TextColumn("{task.fields[speed]:,.0f} tokens/s"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("train", total=trainer.config.steps, loss=math.nan, held_out=math.nan, speed=0)
+    )
+    with _interrupt() as interrupted, ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("train", total=trainer.config.steps, loss=loss, validation=validation_loss, speed=0)
         for progress in trainer.run():
             loss = progress.loss if math.isnan(loss) else 0.95 * loss + 0.05 * progress.loss
-            if progress.held_out_loss is not None:
-                held_out_loss = progress.held_out_loss
+            if progress.validation_loss is not None:
+                validation_loss = progress.validation_loss
                 trainer.model.save(folder)
                 if not console.is_terminal:
                     console.print(
                         f"step {progress.step:,}/{trainer.config.steps:,}  loss {loss:.3f}  validation "
-                        f"{held_out_loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s"
+                        f"{validation_loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s",
+                        soft_wrap=True,
                     )
             bar.update(
-                task, completed=progress.step, loss=loss, held_out=held_out_loss, speed=progress.tokens_per_second
+                task, completed=progress.step, loss=loss, validation=validation_loss, speed=progress.tokens_per_second
             )
-    return held_out_loss
+            if interrupted.is_set():
+                break
+    return validation_loss
+
+
+@contextmanager
+def _interrupt() -> Iterator[Event]:
+    """An event that the first Ctrl-C sets, so that the update under way is finished; a second one ends at once."""
+    interrupted = Event()
+
+    def stop(signum: int, frame: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)

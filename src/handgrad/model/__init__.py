@@ -6,12 +6,13 @@ from .files import write_atomically
 from .generate import generate_tokens, next_token_probabilities
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
 from .initialization import initial_parameters
-from .model import Model, load
+from .model import CONFIG_FILE, Model, load
 from .parameters import BlockParameters, GPTParameters, Parameters, leaves
 from .tokenizer import Tokenizer
 from .weights import load_weights, save_weights
 
 __all__ = [
+    "CONFIG_FILE",
     "BlockParameters",
     "GPTParameters",
     "Model",

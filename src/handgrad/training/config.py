@@ -18,7 +18,7 @@ class TrainingConfig(Settings):
     final_learning_rate: NonNegative = 1e-4
     """Where the cosine ends."""
     warmup: Count = 100
-    """Updates during which the learning rate rises."""
+    """Updates during which the learning rate rises; at most half of all."""
     beta_1: Decay = 0.9
     """Decay of the running mean of the gradients."""
     beta_2: Decay = 0.99

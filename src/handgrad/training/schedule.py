@@ -11,8 +11,9 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     The first updates of Adam have a mean of squares from few gradients, and would be too bold at full rate. Source:
     Loshchilov and Hutter, "SGDR", 2017, for the cosine.
     """
-    if step < config.warmup:
-        return config.learning_rate * step / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    height = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    warmup = min(config.warmup, config.steps // 2)
+    if step < warmup:
+        return config.learning_rate * step / warmup
+    progress = (step - warmup) / (config.steps - warmup)
+    height = 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)

@@ -1,5 +1,6 @@
 """What a model is trained on: a text, cut into a part to learn from and a last tenth that is held out."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from ..errors import TextError
 from ..layers import Array
 from ..model import Tokenizer
 
-HELD_OUT = 0.1
+VALIDATION_SHARE = 0.1
 
 
 def default_text() -> str:
@@ -40,20 +41,24 @@ class Corpus(NamedTuple):
     """The tokens to learn from, the held-out tokens, and how many characters the latter stand for."""
 
     training: Array
-    held_out: Array
-    held_out_characters: int
+    validation: Array
+    validation_characters: int
+
+    def bits_per_character(self, validation_loss: float) -> float:
+        """The validation loss, nats a token, in a unit that does not depend on the tokenizer."""
+        return validation_loss / math.log(2) * (len(self.validation) - 1) / self.validation_characters
 
 
 def tokenize(text: str, tokenizer: Tokenizer, context: int) -> Corpus:
     """Cut off the last tenth of the text and tokenize both parts; each must fill one context and its next token."""
-    cut = len(text) - int(len(text) * HELD_OUT)
-    training, held_out = tokenizer.encode(text[:cut]), tokenizer.encode(text[cut:])
-    if min(len(training), len(held_out)) <= context:
+    cut = len(text) - int(len(text) * VALIDATION_SHARE)
+    training, validation = tokenizer.encode(text[:cut]), tokenizer.encode(text[cut:])
+    if min(len(training), len(validation)) <= context:
         raise TextError(
-            f"the text is too short: its held-out tenth has {len(held_out)} tokens, a context of {context} needs "
+            f"the text is too short: its held-out tenth has {len(validation)} tokens, a context of {context} needs "
             f"{context + 1}"
         )
-    return Corpus(training, held_out, len(text) - cut)
+    return Corpus(training, validation, len(text) - cut)
 
 
 class Batch(NamedTuple):

@@ -17,11 +17,11 @@ from .text import Batch, Corpus, consecutive_batches, random_batch
 
 
 class Progress(NamedTuple):
-    """Where a run stands after an update. `held_out_loss` is set where the update was followed by an evaluation."""
+    """Where a run stands after an update. `validation_loss` is set where the update was followed by an evaluation."""
 
     step: int
     loss: float
-    held_out_loss: float | None
+    validation_loss: float | None
     tokens_per_second: float
 
 
@@ -53,8 +53,8 @@ class Trainer:
             loss = self.step()
             seconds += time.perf_counter() - start
             step = self.optimizer.steps
-            held_out_loss = self.held_out_loss() if step in evaluate_at else None
-            yield Progress(step, loss, held_out_loss, tokens_per_step * (step - first) / seconds)
+            validation_loss = self.validation_loss() if step in evaluate_at else None
+            yield Progress(step, loss, validation_loss, tokens_per_step * (step - first) / seconds)
 
     def step(self) -> float:
         """One update on the next batch; the batch's loss before it."""
@@ -68,12 +68,12 @@ class Trainer:
             self.optimizer.step(self.gradients, learning_rate(step, config), scale)
         return loss
 
-    def held_out_loss(self) -> float:
+    def validation_loss(self) -> float:
         """The mean loss in nats a token over the whole held-out text."""
-        batches = consecutive_batches(self.corpus.held_out, self.model.config.context, self.config.batch)
+        batches = consecutive_batches(self.corpus.validation, self.model.config.context, self.config.batch)
         with self._blas.limit(limits=1, user_api="blas"):
             totals = self._pool.map(lambda batch: self._loss(batch) * batch.targets.size, batches)
-            return float(sum(totals)) / (len(self.corpus.held_out) - 1)
+            return float(sum(totals)) / (len(self.corpus.validation) - 1)
 
     def _loss(self, batch: Batch) -> float:
         loss, _ = loss_forward(*batch, self.model.parameters.tree, self.model.config)

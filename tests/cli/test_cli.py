@@ -1,0 +1,222 @@
+"""The command line as a user meets it: what it prints, what it leaves, and its exit status."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import handgrad
+from handgrad.cli import main
+from handgrad.layers import Array
+from handgrad.layers.arrays import row_means
+from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
+from handgrad.proof import all_cases
+
+TEXT = "the cat sat on the mat, and the dog lay by the log.\n" * 30
+
+
+class Result(NamedTuple):
+    status: int
+    output: str
+    errors: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Run the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["handgrad", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(cli: Cli) -> Path:
+    """The folder of a tiny model."""
+    tokenizer = Tokenizer.of_characters(TEXT)
+    config = ModelConfig(layers=1, heads=1, width=4, hidden=4, context=8, vocabulary=tokenizer.vocabulary)
+    Model(config, initial_parameters(config), tokenizer).save("run")
+    return Path("run")
+
+
+def test_check_proves_every_gradient(cli: Cli) -> None:
+    result = cli("check")
+    assert (result.status, result.errors) == (0, "")
+    gradients = sum(len(case.inputs) for case in all_cases().values())
+    assert result.output.count("proved\n") == gradients
+    assert f"{gradients} gradients against the complex step, all proved" in result.output
+    for name in (*all_cases(), "blocks.1.feed_forward.w_down"):
+        assert re.search(rf"\b{re.escape(name)}\b", result.output)
+
+
+def test_check_of_one_layer(cli: Cli) -> None:
+    result = cli("check", "--layer", "layer_norm", "--seed", "5")
+    assert result.status == 0
+    assert re.search(r"layer_norm +x +2 × 5 × 6 +\d\.\de-1\d +proved\n +gamma", result.output)
+    assert "softmax" not in result.output
+
+
+def test_check_ends_with_1_where_a_gradient_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LayerNorm without the route through the variance."""
+    monkeypatch.setattr("handgrad.layers.layer_norm.row_means", without_variance_route(row_means))
+    result = cli("check", "--layer", "layer_norm")
+    assert result.status == 1
+    assert re.search(r"layer_norm +x +2 × 5 × 6 +\d\.\de[-+]0\d +WRONG", result.output)
+    assert "1 wrong" in result.output
+
+
+def without_variance_route(row_means: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The backward's second mean becomes zero: of the real calls the forward's are the first and second."""
+    calls = []
+
+    def means(x: Array) -> Array:
+        calls.append(x)
+        return row_means(x) * (len(calls) != 4)
+
+    return means
+
+
+def test_train_then_generate(cli: Cli, text: Path) -> None:
+    trained = cli("train", "--data", text, "--steps", "16")
+    assert (trained.status, trained.errors) == (0, "")
+    assert "run in runs/1" in trained.output.replace("\\", "/")
+    assert re.search(r"step 16/16  loss \d\.\d{3}  validation \d\.\d{3}  [\d,]+ tokens/s", trained.output)
+    assert re.search(r"validation loss \d\.\d{3} nats = \d\.\d{3} bits a character", trained.output)
+    assert re.search(r"Next:  handgrad generate runs.1\n$", trained.output)
+    first = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
+    again = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
+    assert (first.status, first.errors) == (0, "")
+    assert first == again
+    assert first.output.startswith("the cat")
+    assert len(first.output) == len("the cat") + 20 + len("\n")
+
+
+def test_what_the_command_line_writes_python_writes_too(cli: Cli, run: Path) -> None:
+    model = handgrad.load(run)
+    assert model.config.vocabulary == len(set(TEXT))
+    assert cli("generate", run, "--tokens", "30", "--seed", "1", "--temperature", "0.5").output == (
+        model.generate(tokens=30, seed=1, temperature=0.5) + "\n"
+    )
+
+
+def test_runs_are_numbered(cli: Cli, text: Path) -> None:
+    for number in (1, 2):
+        assert f"runs{os.sep}{number}" in cli("train", "--data", text, "--steps", "1").output
+
+
+def test_the_default_text_is_the_reference_of_python(cli: Cli) -> None:
+    result = cli("train", "--steps", "1")
+    assert result.status == 0
+    characters = int(re.findall(r"([\d,]+) to learn from", result.output)[0].replace(",", ""))
+    assert characters > 300_000
+    assert handgrad.load("runs/1").parameters.flat.size == pytest.approx(800_000, rel=0.1)
+
+
+def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
+    before = (run / "model.safetensors").read_bytes()
+    result = cli("train", "--data", text, "--out", run)
+    assert result == Result(2, "", "handgrad: run: holds a run already; choose another --out\n")
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(text: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "handgrad", "train", "--data", str(text), "--steps", "100000", "--out", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "run in run" in process.stdout.readline()
+        fresh = handgrad.load(tmp_path / "run").parameters.flat
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (1, "")
+    assert re.search(r"interrupted after step [\d,]+; the weights are saved in run", output)
+    assert np.abs(handgrad.load(tmp_path / "run").parameters.flat - fresh).max() > 0
+
+
+def test_help_and_version(cli: Cli) -> None:
+    assert cli("--version").output == f"handgrad {handgrad.__version__}\n"
+    for command in ([], ["check"], ["train"], ["generate"]):
+        result = cli(*command, "--help")
+        assert result.status == 0
+        assert "Usage: handgrad" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, embedding, "),
+        (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["train", "--data", "."], ".: not a file"),
+        (["train", "--data", "empty.txt"], "empty.txt: empty"),
+        (["train", "--data", "blank.txt"], "blank.txt: empty"),
+        (["train", "--data", "latin.txt"], "latin.txt: not UTF-8 (byte 3)"),
+        (["train", "--data", "short.txt"], "short.txt: the text is too short: its held-out tenth has 50 tokens"),
+        (["generate", "nowhere"], "nowhere: no such folder"),
+        (["generate", "short.txt"], "short.txt: not a folder"),
+        (["generate", "."], "config.json: no such file"),
+        (
+            ["generate", "run", "--prompt", "the ©at"],
+            "--prompt: character '©' (position 4) is not in the model's vocabulary",
+        ),
+        (["generate", "run", "--top-p", "0"], "top_p: 0.0 is not above 0 and at most 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_status_2(cli: Cli, run: Path, arguments: list[str], message: str) -> None:
+    Path("empty.txt").touch()
+    Path("blank.txt").write_text("\n \n")
+    Path("latin.txt").write_bytes("caf\u00e9 ".encode("latin-1") * 999)
+    Path("short.txt").write_text("word " * 100)
+    result = cli(*arguments)
+    assert result.status == 2
+    assert result.output == ""
+    assert result.errors.startswith(f"handgrad: {message}")
+    assert result.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--steps", "0"], ["train", "--steps", "many"], ["train", "--nonsense"], ["generate"], ["nonsense"]],
+    ids=" ".join,
+)
+def test_wrong_usage_has_status_2_and_no_traceback(cli: Cli, arguments: list[str]) -> None:
+    result = cli(*arguments)
+    assert result.status == 2
+    assert "Usage: handgrad" in result.errors
+    assert "Traceback" not in result.errors
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(cli: Cli, text: Path) -> None:
+    result = cli("train", "--data", text, "--out", text / "run")
+    assert result.status == 1
+    assert result.output == ""
+    assert re.fullmatch(r"handgrad: .*run: .+\n", result.errors)
