@@ -17,6 +17,7 @@ app = typer.Typer(
     epilog="Start with `handgrad check`, then `handgrad train`. Exit status: 0 good; 1 a check failed, or the run did; "
     "2 input that cannot be used.",
     add_completion=False,
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -1,0 +1,50 @@
+"""What the README shows is what the code is, and its examples run."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from handgrad.layers import layer_norm_backward, layer_norm_forward
+from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PAIR, EXAMPLE, LAYERS_EXAMPLE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def bare(source: str) -> str:
+    """The code without annotations, docstrings and comments."""
+    tree = ast.parse(source)
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        function.returns = None
+        function.decorator_list = []
+        for argument in function.args.args:
+            argument.annotation = None
+        if ast.get_docstring(function) is not None:
+            del function.body[0]
+    return ast.unparse(tree)
+
+
+def test_the_pair_that_the_readme_shows_is_the_library_s() -> None:
+    functions = (inspect.unwrap(function) for function in (layer_norm_forward, layer_norm_backward))
+    assert bare(PAIR) == "\n\n".join(bare(inspect.getsource(function)) for function in functions)
+
+
+def test_the_example_of_a_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = Tokenizer.of_characters("The class statement")
+    config = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=32, vocabulary=tokenizer.vocabulary)
+    Model(config, initial_parameters(config), tokenizer).save(tmp_path / "runs" / "1")
+    monkeypatch.chdir(tmp_path)
+    exec(EXAMPLE, {})
+    first, second = capsys.readouterr().out.rstrip("\n").split("\n", maxsplit=1)
+    assert re.fullmatch(r"\d\.\d{3} nats \(8, 8\)", first)
+    assert len(second) == 100
+
+
+def test_the_example_of_a_layer_proves_it(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(LAYERS_EXAMPLE, {})
+    assert 0 < float(capsys.readouterr().out) < 1e-14
