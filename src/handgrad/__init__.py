@@ -9,9 +9,9 @@ The forward/backward pairs are in `handgrad.layers`, their proof in `handgrad.pr
 
 from importlib.metadata import version
 
-from . import layers
+from . import layers, proof, training
 from .errors import HandgradError
 from .model import Model, ModelConfig, load
 
-__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load"]
+__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load", "proof", "training"]
 __version__ = version("handgrad")

@@ -2,7 +2,9 @@
 
 
 class HandgradError(Exception):
-    """Input that cannot be used: a file, a field, an option, a text. The command line ends with status 2."""
+    """Input that cannot be used: a file, a field, an option, a text."""
+
+    exit_status = 2
 
 
 class ConfigError(HandgradError):
@@ -14,4 +16,10 @@ class WeightsError(HandgradError):
 
 
 class TextError(HandgradError):
-    """Text that cannot be read, or that a tokenizer cannot express."""
+    """A text that is too short, or that a tokenizer cannot express."""
+
+
+class TrainingError(HandgradError):
+    """A run that cannot go on."""
+
+    exit_status = 1

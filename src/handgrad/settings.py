@@ -2,9 +2,12 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from .errors import ConfigError
 
@@ -40,6 +43,8 @@ class Settings:
             value = getattr(self, name)
             if expected := _mismatch(value, kind):
                 raise ConfigError(f"{name}: {value!r} is not {expected}")
+            if isinstance(value, np.generic):
+                object.__setattr__(self, name, value.item())  # a plain number, as it will be read back from JSON
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -64,7 +69,7 @@ def _mismatch(value: Any, kind: Any) -> str | None:
     if kind is bool:
         return None if type(value) is bool else "true or false"
     number, bounds = get_args(kind)
-    types = (int,) if number is int else (int, float)
-    if type(value) in types and bounds.admit(value):
+    fits = isinstance(value, numbers.Integral if number is int else numbers.Real) and not isinstance(value, bool)
+    if fits and bounds.admit(value):
         return None
     return f"a {'whole number' if number is int else 'number'} {bounds}"

@@ -116,7 +116,7 @@ def test_multi_head_attention_agrees_with_the_library(chapter: str) -> None:
     x, dy, (w_q, w_k, w_v, w_o) = normal((5, 6)), normal((5, 6)), normal((4, 6, 6))
     y, cache = core.multi_head_attention_forward(x, w_q, w_k, w_v, w_o, 3)
     dx, *dw_qkv, dw_o = core.multi_head_attention_backward(dy, cache)
-    library, library_cache = layers.multi_head_attention_forward(x[None], np.hstack([w_q, w_k, w_v]), w_o, 3)
+    library, library_cache = layers.multi_head_attention_forward(x[None], np.hstack([w_q, w_k, w_v]), w_o, heads=3)
     library_dx, library_dw_qkv, library_dw_o = layers.multi_head_attention_backward(dy[None], library_cache)
     assert_pairs_agree((y, dx, np.hstack(dw_qkv), dw_o), (library[0], library_dx[0], library_dw_qkv, library_dw_o))
 

@@ -29,9 +29,9 @@ def test_silu_has_no_overflow_in_complex_numbers() -> None:
 
 def test_a_later_position_changes_no_earlier_output() -> None:
     q, k, v = normal((3, 2, 2, 5, 4))
-    before, _ = layers.causal_attention_forward(q, k, v, 0.5)
+    before, _ = layers.causal_attention_forward(q, k, v, scale=0.5)
     k[:, :, 3], v[:, :, 3] = 50, -50
-    after, _ = layers.causal_attention_forward(q, k, v, 0.5)
+    after, _ = layers.causal_attention_forward(q, k, v, scale=0.5)
     np.testing.assert_array_equal(after[:, :, :3], before[:, :, :3])
     assert np.abs(after[:, :, 3:] - before[:, :, 3:]).min() > 0
 
@@ -43,7 +43,7 @@ def test_the_mask_is_exact_at_any_scores() -> None:
         np.array([1e5, 1e6]).reshape(1, 1, 2, 1),
         np.array([2.0, 7.0]).reshape(1, 1, 2, 1),
     )
-    y, cache = layers.causal_attention_forward(q, k, v, 1.0)
+    y, cache = layers.causal_attention_forward(q, k, v, scale=1.0)
     assert y[0, 0, 0, 0] == 2
     _, dk, dv = layers.causal_attention_backward(np.array([1.0, 0.0]).reshape(1, 1, 2, 1), cache)
     assert dk[0, 0, 1, 0] == 0

@@ -72,7 +72,7 @@ def test_the_whole_model_equals_autograd() -> None:
     case = gpt_case(config, np.random.default_rng(10))
     tokens, targets = np.random.default_rng(11).integers(5, size=(2, 3, 4))
     targets[1, 1] = -100
-    parameters = Parameters.from_mapping(config, case.inputs, dtype=np.float64)
+    parameters = Parameters.from_mapping(config, case.inputs)
     loss, cache = loss_forward(tokens, targets, parameters.tree, config)
     gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
 

@@ -11,6 +11,7 @@ import safetensors.numpy
 
 import handgrad
 from handgrad.errors import ConfigError, HandgradError, TextError, WeightsError
+from handgrad.files import write_atomically
 from handgrad.layers import cross_entropy_forward
 from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters
 
@@ -215,13 +216,13 @@ def test_a_path_that_is_no_folder(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    handgrad.model.write_atomically(path, "old")
+    write_atomically(path, "old")
 
     def full_disk(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        handgrad.model.write_atomically(path, "new")
+        write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

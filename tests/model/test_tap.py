@@ -10,7 +10,7 @@ from handgrad.model import ModelConfig, Parameters, loss_backward, loss_forward
 from handgrad.proof import complex_step, gpt_case, relative_error
 
 CONFIG = ModelConfig(layers=2, heads=2, width=4, hidden=5, context=3, vocabulary=5)
-PARAMETERS = Parameters.from_mapping(CONFIG, gpt_case(CONFIG, np.random.default_rng(0)).inputs, dtype=np.float64)
+PARAMETERS = Parameters.from_mapping(CONFIG, gpt_case(CONFIG, np.random.default_rng(0)).inputs)
 TOKENS, TARGETS = np.array([[1, 2, 1], [0, 4, 3]]), np.array([[2, 1, -100], [4, 3, 3]])
 
 BLOCK = [

@@ -1,5 +1,6 @@
 """The command line: one file for each command, and here how all of them begin and end."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -42,13 +43,16 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. What a user can mend ends in one line and status 2, a failure of the system in status 1."""
+    """Run the command line. What a user can mend, and what the system refuses, ends in one line and a status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
+            stream.reconfigure(errors="replace")
     try:
         app(prog_name="handgrad")
     except HandgradError as error:
-        _fail(str(error), status=2)
+        _fail(str(error), error.exit_status)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), status=1)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
 
 
 def _fail(message: str, status: int) -> None:

@@ -15,7 +15,7 @@ def check(
     layer: Annotated[
         str | None, typer.Option("--layer", metavar="NAME", help="Only this layer, or `gpt`: the whole small model.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs and cotangents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
 ) -> None:
     """Prove every gradient: each layer's, and a whole small GPT's.
 

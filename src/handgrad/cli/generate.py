@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 
 from ..errors import TextError
-from ..model import load
+from ..model import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, load
 
 
 def generate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/1.")],
     prompt: Annotated[str, typer.Option(help="The text to go on from; without it, the model begins a line.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = 500,
+    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = DEFAULT_TOKENS,
     temperature: Annotated[
         float,
-        typer.Option(min=0, help="Below 1 bolder in what is probable, above 1 wilder; 0 always the most probable."),
-    ] = 0.8,
+        typer.Option(min=0, help="Below 1 safer, above 1 more varied; 0 always takes the most probable token."),
+    ] = DEFAULT_TEMPERATURE,
     top_k: Annotated[int | None, typer.Option(min=1, help="Draw from the k most probable tokens only.")] = None,
     top_p: Annotated[
         float | None, typer.Option(help="Draw from the fewest tokens whose probabilities add up to p, 0 < p <= 1.")

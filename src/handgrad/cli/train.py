@@ -1,6 +1,5 @@
 """handgrad train: train a GPT on a text."""
 
-import itertools
 import math
 import signal
 import time
@@ -8,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,23 +31,23 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="The run's folder; without it, the next free one of runs/1, runs/2, ..."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fresh weights and of the order of the data.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the fresh weights and the order of the data.")] = 0,
 ) -> None:
     """Train a GPT by characters on a text: 4 blocks, width 128, 4 heads, context 64, about 0.8 million parameters.
 
     The last tenth of the text is held out; the loss on it is what counts. The weights are saved at each evaluation, at
     the end, and on Ctrl-C.
     """
-    console = Console(highlight=False)
-    folder = out or next(path for n in itertools.count(1) if not (path := Path("runs", str(n))).exists())
-    if (folder / CONFIG_FILE).exists():
-        raise HandgradError(f"{folder}: holds a run already; choose another --out")
+    console = Console(highlight=False, markup=False, emoji=False)
+    if out and (out / CONFIG_FILE).exists():
+        raise HandgradError(f"{out}: holds a run already; choose another --out")
     text = read_text(data) if data else default_text()
     try:
         trainer = new_trainer(text, TrainingConfig(steps=steps, seed=seed))
     except TextError as error:
         raise TextError(f"{data or 'the default text'}: {error}") from None
     model, corpus = trainer.model, trainer.corpus
+    folder = out or _next_free_folder()
     model.save(folder)  # a folder that cannot be written is found out before the work, not after
     console.print(
         f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary} different characters; "
@@ -68,9 +67,21 @@ def train(
         f"character, on the held-out tenth ({steps:,} steps in {seconds:.0f} s)\n",
         soft_wrap=True,
     )
-    console.print(model.generate(tokens=SAMPLE_TOKENS, temperature=0.8, seed=0), markup=False, style="cyan")
+    console.print(model.generate(tokens=SAMPLE_TOKENS, seed=0), style="cyan", soft_wrap=True)
     prompt = ' --prompt "The "' if set("The ") <= set(text) else ""
     console.print(f"\nThe run is in {folder}. Next:  handgrad generate {folder}{prompt}", soft_wrap=True)
+
+
+def _next_free_folder() -> Path:
+    """runs/1, or the first number after it that is free, made at once so that no other run takes it."""
+    number = 1
+    while True:
+        folder = Path("runs", str(number))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
 
 
 def _follow(trainer: Trainer, folder: Path, console: Console) -> float:
@@ -80,14 +91,14 @@ def _follow(trainer: Trainer, folder: Path, console: Console) -> float:
         TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(bar_width=None),
-        TextColumn("loss {task.fields[loss]:.3f}  validation {task.fields[validation]:.3f}"),
+        TextColumn("loss {task.fields[loss]}  validation {task.fields[validation]}"),
         TextColumn("{task.fields[speed]:,.0f} tokens/s"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with _interrupt() as interrupted, ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=trainer.config.steps, loss=loss, validation=validation_loss, speed=0)
+        task = bar.add_task("train", total=trainer.config.steps, loss="–", validation="–", speed=0)
         for progress in trainer.run():
             loss = progress.loss if math.isnan(loss) else 0.95 * loss + 0.05 * progress.loss
             if progress.validation_loss is not None:
@@ -99,9 +110,10 @@ def _follow(trainer: Trainer, folder: Path, console: Console) -> float:
                         f"{validation_loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s",
                         soft_wrap=True,
                     )
-            bar.update(
-                task, completed=progress.step, loss=loss, validation=validation_loss, speed=progress.tokens_per_second
-            )
+            shown: dict[str, Any] = {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
+            if progress.validation_loss is not None:
+                shown["validation"] = f"{validation_loss:.3f}"
+            bar.update(task, completed=progress.step, **shown)
             if interrupted.is_set():
                 break
     return validation_loss

@@ -20,10 +20,10 @@ class CausalAttentionCache(NamedTuple):
     softmax: SoftmaxCache
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def causal_mask(T: int) -> Float[Array, "T T"]:
     """0 where query t (row) may see key s (column), s <= t; minus infinity above the diagonal. Read-only."""
-    mask = np.triu(np.full((T, T), -np.inf, np.float32), k=1)  # float32 adds to any dtype without changing it
+    mask = np.triu(np.full((T, T), -np.inf, np.float32), k=1)  # float32: added to, it widens no dtype
     mask.flags.writeable = False
     return mask
 
@@ -32,6 +32,7 @@ def causal_attention_forward(
     q: Inexact[Array, "B H T D"],
     k: Inexact[Array, "B H T D"],
     v: Inexact[Array, "B H T D"],
+    *,
     scale: float,
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "B H T D"], CausalAttentionCache]:
@@ -46,6 +47,7 @@ def causal_attention_forward(
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
+    scale = float(scale)  # a NumPy float64 would turn a float32 run into float64
     q_scaled = q * scale
     scores = tap("scores", q_scaled @ k.swapaxes(-1, -2))  # (B, H, T, T)
     masked_scores = tap("masked_scores", np.add(scores, causal_mask(q.shape[-2]), out=scores))
@@ -56,7 +58,7 @@ def causal_attention_forward(
 
 
 def causal_attention_backward(
-    dy: Inexact[Array, "B H T D"], cache: CausalAttentionCache, tap: Tap = no_tap
+    dy: Inexact[Array, "B H T D"], cache: CausalAttentionCache, *, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B H T D"], Inexact[Array, "B H T D"]]:
     r"""Carry dy to q, k and v.
 

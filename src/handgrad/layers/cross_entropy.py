@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Inexact, Integer
 
-from .arrays import Array, as_rows, row_sums
+from .arrays import Array, row_sums
 
 IGNORE_INDEX = -100  # the value that PyTorch and its ecosystem mark padding with
 
@@ -18,7 +18,7 @@ class CrossEntropyCache(NamedTuple):
 
 
 def cross_entropy_forward(
-    logits: Inexact[Array, "*batch V"], targets: Integer[Array, "*batch"], ignore_index: int = IGNORE_INDEX
+    logits: Inexact[Array, "*batch V"], targets: Integer[Array, "*batch"], *, ignore_index: int = IGNORE_INDEX
 ) -> tuple[Inexact[Array, ""], CrossEntropyCache]:
     r"""The average surprise, in nats, at the targets; positions whose target is `ignore_index` do not count.
 
@@ -26,8 +26,8 @@ def cross_entropy_forward(
        \left( \log \sum_v e^{z_{nv}} - z_{n,\mathrm{target}_n} \right) $$
 
     with z the logits and N the number of counted targets. Softmax and logarithm are one step here, because
-    $\log(e^z / \sum e^z)$ taken in two would underflow to $\log 0$ for an improbable target. Where no target counts the
-    loss is 0.
+    $\log(e^z / \sum e^z)$ taken in two would underflow to $\log 0$ for an improbable target. Targets are integers from
+    0 to V - 1, or `ignore_index`. Where no target counts the loss is 0.
     """
     counted = targets != ignore_index
     divisor = max(1, int(np.count_nonzero(counted)))
@@ -52,8 +52,8 @@ def cross_entropy_backward(dloss: Inexact[Array, ""], cache: CrossEntropyCache) 
     row sums to zero, and there is nothing to divide by a probability.
     """
     probabilities, targets, counted, divisor = cache
-    dsurprise = counted * (dloss / divisor)  # the mean over the counted
-    dlogits = probabilities * dsurprise[..., None]  # + log Σ exp(logits)
-    rows = as_rows(dlogits)
-    rows[np.arange(len(rows)), targets.reshape(-1)] -= dsurprise.reshape(-1)  # - logits[target]
+    dsurprise = (counted * np.asarray(dloss / divisor, probabilities.dtype))[..., None]  # the mean over the counted
+    dlogits: Array = probabilities * dsurprise  # + log Σ exp(logits)
+    at_target = np.take_along_axis(dlogits, targets[..., None], axis=-1)
+    np.put_along_axis(dlogits, targets[..., None], at_target - dsurprise, axis=-1)  # - logits[target]
     return dlogits

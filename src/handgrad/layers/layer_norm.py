@@ -18,6 +18,7 @@ def layer_norm_forward(
     x: Inexact[Array, "*batch C"],
     gamma: Inexact[Array, "C"],
     beta: Inexact[Array, "C"],
+    *,
     epsilon: float = 1e-5,
 ) -> tuple[Inexact[Array, "*batch C"], LayerNormCache]:
     r"""Bring each row of x to mean 0 and variance 1, then give it a learned scale and offset.
@@ -52,7 +53,8 @@ def layer_norm_backward(
 
     Each $x_c$ reaches the output directly, through the mean, and through the variance: one term for each route.
     Geometrically, $\hat x$ cannot move along the vector of ones (the mean is removed) nor along itself (the length is
-    fixed), so the backward takes both components out of the gradient, and divides by what the forward divided by.
+    fixed, up to epsilon), so the backward takes both components out of the gradient, and divides by what the forward
+    divided by.
     """
     x_hat, inverse_std, gamma = cache
     dbeta = column_sums(dy)  # y = x_hat * gamma + beta

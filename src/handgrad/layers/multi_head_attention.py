@@ -34,6 +34,7 @@ def multi_head_attention_forward(
     x: Inexact[Array, "B T C"],
     w_qkv: Inexact[Array, "C 3*C"],
     w_o: Inexact[Array, "C C"],
+    *,
     heads: int,
     scale: float | None = None,
     tap: Tap = no_tap,
@@ -52,14 +53,14 @@ def multi_head_attention_forward(
     D = x.shape[-1] // heads
     qkv, qkv_cache = linear_forward(x, w_qkv)  # (B, T, 3C)
     q, k, v = (tap(name, split_heads(part, heads)) for name, part in zip("qkv", np.split(qkv, 3, axis=-1), strict=True))
-    context, attention = causal_attention_forward(q, k, v, D**-0.5 if scale is None else scale, tap)
+    context, attention = causal_attention_forward(q, k, v, scale=D**-0.5 if scale is None else scale, tap=tap)
     context = tap("context", context)  # (B, H, T, D)
     y, out = linear_forward(merge_heads(context), w_o)
     return tap("output", y), MultiHeadAttentionCache(qkv_cache, heads, attention, out)
 
 
 def multi_head_attention_backward(
-    dy: Inexact[Array, "B T C"], cache: MultiHeadAttentionCache, tap: Tap = no_tap
+    dy: Inexact[Array, "B T C"], cache: MultiHeadAttentionCache, *, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "B T C"], Inexact[Array, "C 3*C"], Inexact[Array, "C C"]]:
     r"""Carry dy to x, w_qkv and w_o.
 
@@ -72,7 +73,7 @@ def multi_head_attention_backward(
     """
     dcontext, dw_o = linear_backward(tap("output", dy), cache.out)
     dcontext = tap("context", split_heads(dcontext, cache.heads))
-    dq, dk, dv = causal_attention_backward(dcontext, cache.attention, tap)
+    dq, dk, dv = causal_attention_backward(dcontext, cache.attention, tap=tap)
     dqkv = np.concatenate([merge_heads(tap(name, d)) for name, d in zip("qkv", (dq, dk, dv), strict=True)], axis=-1)
     dx, dw_qkv = linear_backward(dqkv, cache.qkv)
     return dx, dw_qkv, dw_o

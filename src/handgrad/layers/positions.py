@@ -19,7 +19,10 @@ def positions_forward(
 
     $$ y_{bt} = x_{bt} + \mathrm{table}_t $$
     """
-    return x + table[: x.shape[1]], PositionsCache(len(table))
+    T = x.shape[1]
+    if len(table) < T:  # a table of one row would be broadcast in silence
+        raise ValueError(f"{T} positions, but the table has {len(table)}")
+    return x + table[:T], PositionsCache(len(table))
 
 
 def positions_backward(

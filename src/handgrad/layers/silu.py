@@ -15,17 +15,18 @@ class SiluCache(NamedTuple):
 def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"], SiluCache]:
     r"""A ramp with a soft foot.
 
-    $$ y = x\,\sigma(x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} = \tfrac12\left(1 + \tanh \tfrac{x}{2}\right) $$
+    $$ y = x\,\sigma(x), \qquad \sigma(x) = \frac{1}{1 + e^{-x}} $$
 
-    The tanh form has no overflow at either end, in complex numbers too, where $1/(1 + e^{-x})$ is nan far to the left.
-    The slope is formed here, while σ and y are at hand.
+    Far to the left $e^{-x}$ would overflow (and in complex numbers give nan), so x is held where σ has left all digits
+    of the dtype behind. The form $(1 + \tanh(x/2))/2$ needs no such care, but cancels: in float64 it has four right
+    digits at x = -30. The slope is formed here, while σ and y are at hand.
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
     """
-    sigmoid = x * 0.5
-    np.tanh(sigmoid, out=sigmoid)
+    lowest = -0.98 * np.log(np.finfo(x.dtype).max)
+    sigmoid = np.exp(-np.maximum(x, lowest))  # of complex numbers: by their real parts
     sigmoid += 1
-    sigmoid *= 0.5
+    np.reciprocal(sigmoid, out=sigmoid)
     y = x * sigmoid
     slope = 1 - sigmoid
     slope *= y

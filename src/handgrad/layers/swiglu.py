@@ -23,6 +23,7 @@ def swiglu_forward(
     x: Inexact[Array, "*batch C"],
     w_gate_up: Inexact[Array, "C FF"],
     w_down: Inexact[Array, "F C"],
+    *,
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "*batch C"], SwigluCache]:
     r"""A feed-forward layer whose hidden units are opened and closed by a gate.
@@ -46,7 +47,7 @@ def swiglu_forward(
 
 
 def swiglu_backward(
-    dy: Inexact[Array, "*batch C"], cache: SwigluCache, tap: Tap = no_tap
+    dy: Inexact[Array, "*batch C"], cache: SwigluCache, *, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C FF"], Inexact[Array, "F C"]]:
     r"""Carry dy to x, w_gate_up and w_down.
 

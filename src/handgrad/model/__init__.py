@@ -2,10 +2,9 @@
 
 from .block import block_backward, block_forward
 from .config import ModelConfig
-from .files import write_atomically
-from .generate import generate_tokens, next_token_probabilities
+from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
-from .initialization import initial_parameters
+from .initial import initial_parameters
 from .model import CONFIG_FILE, Model, load
 from .parameters import BlockParameters, GPTParameters, Parameters, leaves
 from .tokenizer import Tokenizer
@@ -13,6 +12,8 @@ from .weights import load_weights, save_weights
 
 __all__ = [
     "CONFIG_FILE",
+    "DEFAULT_TEMPERATURE",
+    "DEFAULT_TOKENS",
     "BlockParameters",
     "GPTParameters",
     "Model",
@@ -32,5 +33,4 @@ __all__ = [
     "loss_forward",
     "next_token_probabilities",
     "save_weights",
-    "write_atomically",
 ]

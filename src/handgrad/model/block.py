@@ -40,11 +40,11 @@ def block_forward(
     scale = None if config.score_scale else 1.0
     normed_1, norm_1 = norm_forward(x, parameters.norm_1, within(tap, "norm_1"))
     attended, attention = multi_head_attention_forward(
-        normed_1, *parameters.attention, config.heads, scale, within(tap, "attention")
+        normed_1, *parameters.attention, heads=config.heads, scale=scale, tap=within(tap, "attention")
     )
     residual_1 = tap("residual_1", np.add(x, attended, out=attended) if config.residual else attended)
     normed_2, norm_2 = norm_forward(residual_1, parameters.norm_2, within(tap, "norm_2"))
-    fed, feed_forward = swiglu_forward(normed_2, *parameters.feed_forward, within(tap, "feed_forward"))
+    fed, feed_forward = swiglu_forward(normed_2, *parameters.feed_forward, tap=within(tap, "feed_forward"))
     residual_2 = tap("residual_2", np.add(residual_1, fed, out=fed) if config.residual else fed)
     return residual_2, BlockCache(config.residual, norm_1, attention, norm_2, feed_forward)
 
@@ -54,12 +54,12 @@ def block_backward(
 ) -> tuple[Inexact[Array, "B T C"], BlockParameters]:
     """Where the stream went two ways, into a sub-layer and past it, two gradients come back and are added."""
     dresidual_2 = tap("residual_2", dy)
-    dnormed_2, *dfeed_forward = swiglu_backward(dresidual_2, cache.feed_forward, within(tap, "feed_forward"))
+    dnormed_2, *dfeed_forward = swiglu_backward(dresidual_2, cache.feed_forward, tap=within(tap, "feed_forward"))
     dresidual_1, dnorm_2 = norm_backward(dnormed_2, cache.norm_2, within(tap, "norm_2"))
     if cache.residual:
         dresidual_1 = dresidual_1 + dresidual_2  # residual_2 = residual_1 + fed
     dresidual_1 = tap("residual_1", dresidual_1)
-    dnormed_1, *dattention = multi_head_attention_backward(dresidual_1, cache.attention, within(tap, "attention"))
+    dnormed_1, *dattention = multi_head_attention_backward(dresidual_1, cache.attention, tap=within(tap, "attention"))
     dx, dnorm_1 = norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))
     if cache.residual:
         dx = dx + dresidual_1  # residual_1 = x + attended

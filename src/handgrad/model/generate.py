@@ -11,13 +11,16 @@ from .config import ModelConfig
 from .gpt import gpt_forward
 from .parameters import GPTParameters
 
+DEFAULT_TOKENS = 500
+DEFAULT_TEMPERATURE = 0.8
+
 
 def generate_tokens(
     prompt: Array,
     parameters: GPTParameters,
     config: ModelConfig,
     *,
-    temperature: float = 1.0,
+    temperature: float = DEFAULT_TEMPERATURE,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Inexact, Integer
 
 from ..errors import ConfigError, HandgradError, TextError
+from ..files import read_text_file, write_atomically
 from ..layers import IGNORE_INDEX, Array
 from .config import ModelConfig
-from .files import write_atomically
-from .generate import check_sampling, generate_tokens
+from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, check_sampling, generate_tokens
 from .gpt import gpt_forward, loss_backward, loss_forward
 from .parameters import Parameters
 from .tokenizer import Tokenizer
@@ -24,7 +24,7 @@ from .weights import load_weights, save_weights
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A GPT with its tokenizer. Tokens are arrays (or lists) of integers, of shape (B, T), or (T,) for one sequence."""
 
@@ -51,16 +51,16 @@ class Model:
         gradients = loss_backward(np.ones_like(loss), cache)
         return float(loss), Parameters.from_tree(self.config, gradients)
 
-    def generate(self, prompt: str = "", tokens: int = 200, **sampling: Any) -> str:
+    def generate(self, prompt: str = "", tokens: int = DEFAULT_TOKENS, **sampling: Any) -> str:
         """A continuation of the prompt, without the prompt. `sampling`: temperature, top_k, top_p, seed."""
         return "".join(self.generate_stream(prompt, tokens, **sampling))
 
     def generate_stream(
         self,
         prompt: str = "",
-        tokens: int = 200,
+        tokens: int = DEFAULT_TOKENS,
         *,
-        temperature: float = 1.0,
+        temperature: float = DEFAULT_TEMPERATURE,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
@@ -82,7 +82,7 @@ class Model:
         return self.tokenizer.decode_stream(itertools.islice(drawn, tokens))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the folder that `load` reads. Weights last: a folder that has them is complete."""
+        """Write the folder that `load` reads, each file whole or not at all, the weights last."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"model_type": "handgrad", **self.config.to_dict()}
@@ -126,11 +126,10 @@ def load(path: str | PathLike[str]) -> Model:
 
 
 def _read_config(path: Path) -> ModelConfig:
+    content = read_text_file(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: not a JSON object")

@@ -147,9 +147,9 @@ class Parameters(Mapping[str, Array]):
             self._named.update(zip(parts, np.split(leaf, len(parts), axis=-1), strict=True))
 
     @classmethod
-    def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array], dtype: Any = np.float32) -> "Parameters":
-        """A copy of tensors that are given by name; all must be there."""
-        parameters = cls(config, dtype=dtype)
+    def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array]) -> "Parameters":
+        """A copy of tensors that are given by name, all of them and of one dtype."""
+        parameters = cls(config, dtype=next(iter(tensors.values())).dtype)
         for name, tensor in parameters.items():
             tensor[...] = tensors[name]
         return parameters
@@ -161,6 +161,9 @@ class Parameters(Mapping[str, Array]):
         for target, leaf in zip(leaves(parameters.tree), leaves(tree), strict=True):
             target[...] = leaf
         return parameters
+
+    __eq__ = object.__eq__  # not a Mapping's, which would compare arrays
+    __hash__ = object.__hash__
 
     def __getitem__(self, name: str) -> Array:
         return self._named[name]

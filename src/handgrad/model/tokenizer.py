@@ -10,6 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 
 from ..errors import TextError
+from ..files import read_text_file
 from ..layers import Array
 
 
@@ -29,10 +30,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
+        content = read_text_file(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise TextError(f"{path}: no such file") from None
+            return cls(tokenizers.Tokenizer.from_str(content))
         except Exception as error:  # the library raises bare exceptions
             raise TextError(f"{path}: not a tokenizer file: {error}") from None
 

@@ -8,8 +8,8 @@ import safetensors
 import safetensors.numpy
 
 from ..errors import WeightsError
+from ..files import write_atomically
 from .config import ModelConfig
-from .files import write_atomically
 from .parameters import Parameters, Shape, named_shapes
 
 DTYPES = {"F32": np.float32, "F64": np.float64}
@@ -27,7 +27,7 @@ def load_weights(path: Path, config: ModelConfig) -> Parameters:
     A `WeightsError` names the tensor that is missing, not expected, or of another shape than the config says.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+        raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = list(file.keys())
@@ -40,6 +40,8 @@ def load_weights(path: Path, config: ModelConfig) -> Parameters:
             return parameters
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path}: not a whole safetensors file: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from None
 
 
 def _compare(path: Path, found: dict[str, Shape], dtypes: set[str], config: ModelConfig) -> None:

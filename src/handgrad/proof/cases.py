@@ -46,6 +46,11 @@ class Case(NamedTuple):
     backward: Callable[..., Array | Sequence[Array]]
     inputs: dict[str, Array]
 
+    def gradients(self, dy: Array, cache: Any) -> dict[str, Array]:
+        """What the backward returns, by the name of the input."""
+        gradients = self.backward(dy, cache)
+        return dict(zip(self.inputs, [gradients] if isinstance(gradients, np.ndarray) else gradients, strict=True))
+
 
 def all_cases(seed: int = 0) -> dict[str, Case]:
     """Every layer by its name, in the order of the model, and last the whole `gpt`."""
@@ -98,7 +103,7 @@ def gpt_case(config: ModelConfig, generator: np.random.Generator) -> Case:
 
     def forward(*tensors: Array) -> tuple[Array, Any]:
         named = dict(zip(parameters, tensors, strict=True))
-        moved = Parameters.from_mapping(config, named, dtype=tensors[0].dtype)
+        moved = Parameters.from_mapping(config, named)
         return loss_forward(tokens, targets, moved.tree, config)
 
     def backward(dloss: Array, cache: Any) -> Sequence[Array]:

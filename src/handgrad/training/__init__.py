@@ -1,11 +1,10 @@
 """Training on a text: the loop, AdamW, the learning rate's schedule, batches."""
 
 from .adamw import AdamW
-from .config import TrainingConfig
-from .new import DEFAULT_ARCHITECTURE, new_trainer
+from .config import DEFAULT_ARCHITECTURE, TrainingConfig
 from .schedule import learning_rate
 from .text import Batch, Corpus, consecutive_batches, default_text, random_batch, read_text, tokenize
-from .trainer import Progress, Trainer
+from .trainer import Progress, Trainer, new_trainer
 
 __all__ = [
     "DEFAULT_ARCHITECTURE",

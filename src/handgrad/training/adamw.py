@@ -32,16 +32,17 @@ class AdamW:
 
     def step(self, gradients: Parameters, learning_rate: float, scale: float = 1.0) -> None:
         """One update with `scale` times the gradients (the clip), which are not written to."""
-        self.steps += 1
         total, matrices = self.parameters.flat.size, self.parameters.matrices.size
         for start, end, decay in ((0, matrices, self.config.weight_decay), (matrices, total, 0.0)):
             for chunk in (slice(at, min(at + CHUNK, end)) for at in range(start, end, CHUNK)):
                 self._update(chunk, gradients.flat[chunk] * scale, learning_rate, decay)
+        self.steps += 1
 
     def _update(self, chunk: slice, gradient: Array, learning_rate: float, decay: float) -> None:
         """Update one chunk of the flat vectors. `gradient` is ours to write to: it becomes the update."""
         beta_1, beta_2 = self.config.beta_1, self.config.beta_2
-        correction_1, correction_2 = 1 - beta_1**self.steps, 1 - beta_2**self.steps
+        step = self.steps + 1
+        correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
         weights, mean, mean_square = self.parameters.flat[chunk], self.mean[chunk], self.mean_square[chunk]
         mean *= beta_1
         mean += gradient * (1 - beta_1)

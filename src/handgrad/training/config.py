@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from ..errors import ConfigError
 from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
+
+DEFAULT_ARCHITECTURE = {"layers": 4, "heads": 4, "width": 128, "hidden": 344, "context": 64}
+"""About 0.8 million parameters on a text of a hundred different characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +36,11 @@ class TrainingConfig(Settings):
     shards: Size = 2
     """Parts that a batch is cut into, each the work of a thread."""
     seed: Count = 0
-    """Of the fresh weights and of the order of the data."""
+    """Decides the fresh weights and the order of the data."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"final_learning_rate: {self.final_learning_rate} is above learning_rate {self.learning_rate}"
+            )

@@ -14,6 +14,6 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     warmup = min(config.warmup, config.steps // 2)
     if step < warmup:
         return config.learning_rate * step / warmup
-    progress = (step - warmup) / (config.steps - warmup)
+    progress = min(1.0, (step - warmup) / (config.steps - warmup))
     height = 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ..errors import TextError
+from ..files import read_text_file
 from ..layers import Array
 from ..model import Tokenizer
 
@@ -25,20 +26,15 @@ def default_text() -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file."""
-    if not path.is_file():
-        raise TextError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TextError(f"{path}: not UTF-8 (byte {error.start})") from None
+    """The text of a UTF-8 file; line ends become \\n."""
+    text = read_text_file(path).replace("\r\n", "\n")
     if not text.strip():
-        raise TextError(f"{path}: empty")
+        raise TextError(f"{path}: empty or blank")
     return text
 
 
 class Corpus(NamedTuple):
-    """The tokens to learn from, the held-out tokens, and how many characters the latter stand for."""
+    """The tokens to learn from, the held-out tokens, and how many characters stand behind the first of the latter."""
 
     training: Array
     validation: Array
@@ -58,7 +54,7 @@ def tokenize(text: str, tokenizer: Tokenizer, context: int) -> Corpus:
             f"the text is too short: its held-out tenth has {len(validation)} tokens, a context of {context} needs "
             f"{context + 1}"
         )
-    return Corpus(training, validation, len(text) - cut)
+    return Corpus(training, validation, len(text) - cut - len(tokenizer.decode(validation[:1])))
 
 
 class Batch(NamedTuple):

@@ -1,19 +1,32 @@
 """The loop: batches in, updates out, the held-out loss now and then."""
 
+import math
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ..model import GPTParameters, Model, Parameters, leaves, loss_backward, loss_forward
+from ..errors import TrainingError
+from ..layers import IGNORE_INDEX
+from ..model import (
+    GPTParameters,
+    Model,
+    ModelConfig,
+    Parameters,
+    Tokenizer,
+    initial_parameters,
+    leaves,
+    loss_backward,
+    loss_forward,
+)
 from .adamw import AdamW
-from .config import TrainingConfig
+from .config import DEFAULT_ARCHITECTURE, TrainingConfig
 from .schedule import learning_rate
-from .text import Batch, Corpus, consecutive_batches, random_batch
+from .text import Batch, Corpus, consecutive_batches, random_batch, tokenize
 
 
 class Progress(NamedTuple):
@@ -32,13 +45,14 @@ class Trainer:
     many shards there are, but not on the number of threads or on which is first.
     """
 
-    def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig) -> None:
+    def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig, threads: int | None = None) -> None:
+        """`threads`: how many work at once; where not given, as many as there are shards and processors."""
         self.model = model
         self.corpus = corpus
         self.config = config
         self.optimizer = AdamW(model.parameters, config)
         self._blas = ThreadpoolController()
-        self._pool = ThreadPoolExecutor(min(config.shards, os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(threads or min(config.shards, os.cpu_count() or 1))
         self.gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
 
     def run(self) -> Iterator[Progress]:
@@ -64,6 +78,8 @@ class Trainer:
         with self._blas.limit(limits=1, user_api="blas"):
             loss = self.set_gradients(batch)
             norm = float(np.sqrt(np.vdot(self.gradients.flat, self.gradients.flat)))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingError(f"step {step}: the loss is {loss}, the norm of the gradients {norm}; cannot go on")
             scale = min(1.0, config.clip / (norm + 1e-6))
             self.optimizer.step(self.gradients, learning_rate(step, config), scale)
         return loss
@@ -81,9 +97,11 @@ class Trainer:
 
     def set_gradients(self, batch: Batch) -> float:
         """The gradients of the batch's mean loss, into `gradients`; and that loss."""
-        shards = min(self.config.shards, len(batch.tokens))
-        parts = (Batch(*part) for part in zip(*(np.array_split(part, shards) for part in batch), strict=True))
-        results = list(self._pool.map(lambda part: self._shard(part, len(part.tokens) / len(batch.tokens)), parts))
+        count = min(self.config.shards, len(batch.tokens))
+        shards = [Batch(*parts) for parts in zip(*(np.array_split(part, count) for part in batch), strict=True)]
+        counted = [np.count_nonzero(shard.targets != IGNORE_INDEX) for shard in shards]
+        shares = [number / max(1, sum(counted)) for number in counted]
+        results = list(self._pool.map(self._shard, shards, shares))
         trees = [tree for _, tree in results]
         for total, first, *others in zip(leaves(self.gradients.tree), *map(leaves, trees), strict=True):
             total[...] = first
@@ -95,3 +113,12 @@ class Trainer:
         """A shard's part of the batch's mean loss and gradients: its own, times its share of the batch."""
         loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
         return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
+
+
+def new_trainer(text: str, config: TrainingConfig | None = None, **architecture: Any) -> Trainer:
+    """A trainer for a fresh model, by characters, on this text. `architecture` overrides fields of `ModelConfig`."""
+    config = config or TrainingConfig()
+    tokenizer = Tokenizer.of_characters(text)
+    model_config = ModelConfig.from_dict(DEFAULT_ARCHITECTURE | architecture | {"vocabulary": tokenizer.vocabulary})
+    corpus = tokenize(text, tokenizer, model_config.context)
+    return Trainer(Model(model_config, initial_parameters(model_config, config.seed), tokenizer), corpus, config)

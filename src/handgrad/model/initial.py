@@ -19,7 +19,8 @@ def initial_parameters(config: ModelConfig, seed: int = 0, dtype: Any = np.float
     drops half of the second moment. `unit` ignores all this, to show what happens.
 
     The two matrices of a block that write to the residual stream, w_o and w_down, are smaller by $1/\sqrt{2L}$: the
-    stream sums 2L such outputs, and so keeps its variance at any depth (Radford et al., GPT-2, 2019).
+    stream sums 2L such outputs, and its variance at the top then does not depend on the depth (Radford et al., GPT-2,
+    2019).
     """
     generator = np.random.default_rng(seed)
     parameters = Parameters(config, dtype=dtype)
