@@ -20,7 +20,7 @@ def bare(source: str) -> str:
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
         function.returns = None
         function.decorator_list = []
-        for argument in function.args.args:
+        for argument in function.args.args + function.args.kwonlyargs:
             argument.annotation = None
         if ast.get_docstring(function) is not None:
             del function.body[0]

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +36,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """Run the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("handgrad.cli.train.SAMPLE_TOKENS", 20)
 
     def run(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["handgrad", *map(str, arguments)])
@@ -127,6 +127,12 @@ def test_what_the_command_line_writes_python_writes_too(cli: Cli, run: Path) -> 
     )
 
 
+def test_a_text_with_a_byte_order_mark_and_windows_line_ends(cli: Cli, text: Path) -> None:
+    text.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+    assert cli("train", "--data", text, "--steps", "1", "--out", "run").status == 0
+    assert sorted(handgrad.load("run").tokenizer.inner.get_vocab()) == sorted(set(TEXT))
+
+
 def test_runs_are_numbered(cli: Cli, text: Path) -> None:
     for number in (1, 2):
         assert f"runs{os.sep}{number}" in cli("train", "--data", text, "--steps", "1").output
@@ -149,12 +155,12 @@ def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(text: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "handgrad", "train", "--data", str(text), "--steps", "100000", "--out", "run"]
+    command = [sys.executable, "-m", "handgrad", "train", "--data", str(text), "--steps", "400", "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
         fresh = handgrad.load(tmp_path / "run").parameters.flat
-        time.sleep(2)
+        assert "step 50/400" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
@@ -170,14 +176,35 @@ def test_help_and_version(cli: Cli) -> None:
         assert "Usage: handgrad" in result.output
 
 
+def test_a_folder_s_name_is_printed_as_it_is(cli: Cli, text: Path) -> None:
+    result = cli("train", "--data", text, "--steps", "1", "--out", "a[b]:smile:[red]")
+    assert result.status == 0
+    assert "run in a[b]:smile:[red]\n" in result.output
+    assert Path("a[b]:smile:[red]", "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, text: Path, tmp_path: Path) -> None:
+    text.write_text("√2 × 漢字 \U0001f600 " * 200, encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for arguments in (
+        ["check", "--layer", "linear"],
+        ["train", "--data", str(text), "--steps", "1", "--out", "run"],
+        ["generate", "run", "--prompt", "√", "--tokens", "3", "--seed", "0"],
+    ):
+        command = [sys.executable, "-m", "handgrad", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert (result.returncode, result.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, embedding, "),
         (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["train", "--data", "."], ".: not a file"),
-        (["train", "--data", "empty.txt"], "empty.txt: empty"),
-        (["train", "--data", "blank.txt"], "blank.txt: empty"),
+        (["train", "--data", "empty.txt"], "empty.txt: empty or blank"),
+        (["train", "--data", "blank.txt"], "blank.txt: empty or blank"),
         (["train", "--data", "latin.txt"], "latin.txt: not UTF-8 (byte 3)"),
         (["train", "--data", "short.txt"], "short.txt: the text is too short: its held-out tenth has 50 tokens"),
         (["generate", "nowhere"], "nowhere: no such folder"),

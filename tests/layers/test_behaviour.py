@@ -27,6 +27,30 @@ def test_silu_has_no_overflow_in_complex_numbers() -> None:
     np.testing.assert_allclose(y.imag / 1e-30, [0, 0, 0.5, 1, 1], atol=1e-14)
 
 
+def test_silu_is_accurate_to_its_own_size_far_to_the_left() -> None:
+    x = -np.array([1.0, 15, 30, 100, 600])
+    y, _ = layers.silu_forward(x)
+    np.testing.assert_allclose(y, x * np.exp(x) / (1 + np.exp(x)), rtol=1e-14)
+    single, _ = layers.silu_forward(x[:3].astype(np.float32))
+    np.testing.assert_allclose(single, y[:3], rtol=1e-6)
+
+
+def test_a_float64_scale_does_not_widen_a_float32_run() -> None:
+    q, k, v = normal((3, 1, 2, 4, 3)).astype(np.float32)
+    y, cache = layers.causal_attention_forward(q, k, v, scale=np.float64(0.5))
+    assert {x.dtype for x in (y, *layers.causal_attention_backward(y, cache))} == {np.dtype(np.float32)}
+
+
+def test_a_float64_dloss_does_not_widen_a_float32_run() -> None:
+    _, cache = layers.cross_entropy_forward(normal((2, 3)).astype(np.float32), np.array([0, 2]))
+    assert layers.cross_entropy_backward(np.asarray(1.0), cache).dtype == np.float32
+
+
+def test_more_positions_than_the_table_has_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^3 positions, but the table has 1$"):
+        layers.positions_forward(normal((2, 3, 4)), normal((1, 4)))
+
+
 def test_a_later_position_changes_no_earlier_output() -> None:
     q, k, v = normal((3, 2, 2, 5, 4))
     before, _ = layers.causal_attention_forward(q, k, v, scale=0.5)
@@ -66,6 +90,9 @@ def test_layer_norm_gives_each_row_mean_beta_and_spread_gamma() -> None:
 
 def test_layer_norm_of_equal_entries_is_finite() -> None:
     """Variance 0: only epsilon stands in the root, and the gradient is finite too."""
+    for C, dtype in ((6, np.float64), (384, np.float32)):
+        y, _ = layers.layer_norm_forward(np.full((1, C), 1000, dtype), np.ones(C, dtype), np.zeros(C, dtype))
+        np.testing.assert_array_equal(y, 0)
     y, cache = layers.layer_norm_forward(np.full((1, 4), 3.0), np.ones(4), np.zeros(4))
     np.testing.assert_array_equal(y, 0)
     dx, _, _ = layers.layer_norm_backward(np.array([[1.0, 0, 0, 0]]), cache)

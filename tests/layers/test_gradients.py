@@ -1,6 +1,7 @@
 """Every backward against its own forward, by evaluation alone; and that a backward leaves everything as it was."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -74,14 +75,13 @@ def test_gradients_equal_central_differences(name: str) -> None:
     case = CASES[name]
     y, cache = case.forward(*case.inputs.values())
     dy = np.asarray(normal(y.shape))
-    gradients = case.backward(dy, cache)
-    gradients = [gradients] if isinstance(gradients, np.ndarray) else gradients
-    for (tensor, x), gradient in zip(case.inputs.items(), gradients, strict=True):
+    gradients = case.gradients(dy, cache)
+    for tensor, x in case.inputs.items():
 
         def scalar(moved: np.ndarray, tensor: str = tensor) -> float:
             return float((case.forward(*(case.inputs | {tensor: moved}).values())[0] * dy).sum())
 
-        assert relative_error(gradient, central_difference(scalar, x)) < 1e-7, tensor
+        assert relative_error(gradients[tensor], central_difference(scalar, x)) < 1e-7, tensor
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -102,9 +102,38 @@ def test_gradients_have_the_dtype_of_their_inputs(name: str) -> None:
     case = CASES[name]
     y, cache = case.forward(*(x.astype(np.float32) for x in case.inputs.values()))
     assert y.dtype == np.float32
-    gradients = case.backward(np.asarray(normal(y.shape), np.float32), cache)
-    for gradient in [gradients] if isinstance(gradients, np.ndarray) else gradients:
+    for gradient in case.gradients(np.asarray(normal(y.shape), np.float32), cache).values():
         assert gradient.dtype == np.float32
+
+
+def in_fortran_order(x: np.ndarray) -> np.ndarray:
+    return np.asfortranarray(x)
+
+
+def every_second(x: np.ndarray) -> np.ndarray:
+    """The same values, two steps apart in memory along every axis."""
+    spread = np.empty([2 * n for n in x.shape], x.dtype)
+    view = spread[tuple(slice(None, None, 2) for _ in x.shape)]
+    view[...] = x
+    return view
+
+
+def reversed_in_memory(x: np.ndarray) -> np.ndarray:
+    flipped = np.flip(x).copy()
+    return np.flip(flipped)
+
+
+@pytest.mark.parametrize("layout", [in_fortran_order, every_second, reversed_in_memory])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_layout_in_memory_changes_nothing(name: str, layout: Callable[[np.ndarray], np.ndarray]) -> None:
+    case = CASES[name]
+    y, cache = case.forward(*case.inputs.values())
+    dy = np.asarray(normal(y.shape))
+    other_y, other_cache = case.forward(*map(layout, case.inputs.values()))
+    assert relative_error(other_y, y) < 1e-14
+    others = case.gradients(layout(dy) if dy.ndim else dy, other_cache)
+    for tensor, gradient in case.gradients(dy, cache).items():
+        assert relative_error(others[tensor], gradient) < 1e-13, tensor
 
 
 def _arrays(cache: object) -> list[np.ndarray]:

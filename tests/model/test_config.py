@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from handgrad.errors import ConfigError
@@ -44,6 +45,12 @@ def test_a_missing_field_is_named() -> None:
         ModelConfig.from_dict({name: value for name, value in GOOD.items() if name != "hidden"})
 
 
+def test_a_number_of_numpy_s_becomes_a_plain_one() -> None:
+    config = ModelConfig.from_dict(GOOD | {"vocabulary": np.int64(7)})
+    assert type(config.vocabulary) is int
+    assert config == ModelConfig.from_dict(GOOD)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -53,6 +60,7 @@ def test_a_missing_field_is_named() -> None:
         ("beta_1", 1.0, "beta_1: 1.0 is not a number of at least 0 and below 1"),
         ("weight_decay", -0.1, "weight_decay: -0.1 is not a number of at least 0"),
         ("seed", -1, "seed: -1 is not a whole number of at least 0"),
+        ("learning_rate", 1e-5, "final_learning_rate: 0.0001 is above learning_rate 1e-05"),
         ("steps", 1e3, "steps: 1000.0 is not a whole number of at least 1"),
     ],
 )

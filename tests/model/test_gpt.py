@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from autograd import grad
 
-from handgrad.model import ModelConfig, Parameters, initial_parameters, loss_backward, loss_forward
+from handgrad.layers import Array
+from handgrad.model import ModelConfig, Parameters, gpt_forward, initial_parameters, loss_backward, loss_forward
 from handgrad.proof import BAR, check_case, complex_step_along, gpt_case, relative_error
-from tests.layers.test_against_autograd import cross_entropy, layer_norm, multi_head_attention, swiglu
+from tests.reference import cross_entropy, layer_norm, multi_head_attention, swiglu
 
 SMALL: dict[str, Any] = {"layers": 2, "heads": 2, "width": 6, "hidden": 5, "context": 4, "vocabulary": 5}
 SWITCHES: list[dict[str, Any]] = [
@@ -47,6 +48,40 @@ def test_gradients_equal_the_complex_step_entry_by_entry() -> None:
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_gradients_under_every_switch(switches: dict[str, Any]) -> None:
     assert_agrees_along_random_directions(ModelConfig(**SMALL, **switches), T=3)
+
+
+def test_what_the_switches_switch() -> None:
+    """Their meaning, seen by a tap: gradients alone would be right for any meaning."""
+    whole = initial_parameters(ModelConfig(**SMALL), seed=1)
+    whole["embedding.token"][...] *= 30
+    changes: dict[str, dict[str, Any]] = {
+        "default": {},
+        "norm": {"norm": "none"},
+        "residual": {"residual": False},
+        "score_scale": {"score_scale": False},
+    }
+    seen: dict[str, dict[str, Array]] = {}
+    for name, change in changes.items():
+        config = ModelConfig(**(SMALL | change))
+        parameters = Parameters.from_mapping(config, whole)
+        activations = seen[name] = {}
+
+        def collect(at: str, x: Array, activations: dict[str, Array] = activations) -> Array:
+            activations[at] = x.copy()
+            return x
+
+        gpt_forward(np.array([[1, 4, 2]]), parameters.tree, config, collect)
+    default, scores, q = seen["default"], "blocks.0.attention.scores", "blocks.0.attention.q"
+    np.testing.assert_allclose(seen["score_scale"][scores], default[scores] * np.sqrt(6 / 2), rtol=1e-5)
+    np.testing.assert_allclose(default["blocks.0.norm_1.output"].std(axis=-1), 1, rtol=1e-3)
+    unnormalised = default["embedding.output"] @ whole["blocks.0.attention.w_q"]  # (1, 3, 6), and heads of width 3
+    np.testing.assert_allclose(seen["norm"][q][0, 0], unnormalised[0, :, :3], rtol=1e-4)
+    for before, output, after in (
+        ("embedding.output", "blocks.0.attention.output", "blocks.0.residual_1"),
+        ("blocks.0.residual_1", "blocks.0.feed_forward.output", "blocks.0.residual_2"),
+    ):
+        np.testing.assert_allclose(default[after], default[before] + default[output], rtol=1e-5)
+        np.testing.assert_array_equal(seen["residual"][after], seen["residual"][output])
 
 
 @pytest.mark.parametrize("sizes", [{"heads": 1}, {"layers": 1}, {"width": 2}, {"hidden": 1}], ids=str)

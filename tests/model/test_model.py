@@ -143,8 +143,28 @@ def truncate(folder: Path, name: str, size: int) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
-    "no config": (lambda f: (f / "config.json").unlink(), ConfigError, "config.json: no such file"),
+    "no config": (lambda f: (f / "config.json").unlink(), HandgradError, "config.json: no such file"),
     "half a config": (lambda f: truncate(f, "config.json", 40), ConfigError, "config.json: not JSON: "),
+    "not UTF-8": (
+        lambda f: (f / "config.json").write_bytes(b"{\xff}"),
+        HandgradError,
+        "config.json: not UTF-8 (byte 1)",
+    ),
+    "a folder": (
+        lambda f: (f / "config.json").rename(f / "old.json") and (f / "config.json").mkdir(),
+        HandgradError,
+        "config.json: not a file",
+    ),
+    "a number of 5000 digits": (
+        lambda f: (f / "config.json").write_text(f'{{"layers": {"9" * 5000}}}'),
+        ConfigError,
+        "config.json: not JSON: ",
+    ),
+    "nested without end": (
+        lambda f: (f / "config.json").write_text("[" * 100_000),
+        ConfigError,
+        "config.json: not JSON: ",
+    ),
     "a list": (lambda f: (f / "config.json").write_text("[]"), ConfigError, "config.json: not a JSON object"),
     "another model": (
         lambda f: rewrite_config(f, model_type="gpt2"),
@@ -186,7 +206,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         WeightsError,
         "tensors of dtype F32, I32; expected all F32 or all F64",
     ),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), TextError, "tokenizer.json: no such file"),
+    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), HandgradError, "tokenizer.json: no such file"),
     "half a tokenizer": (
         lambda f: truncate(f, "tokenizer.json", 200),
         TextError,

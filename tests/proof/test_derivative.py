@@ -88,8 +88,7 @@ def damaged(case: Case, position: int, damage: Any) -> Case:
     """The case with one of its gradients damaged."""
 
     def backward(dy: Array, cache: Any) -> list[Array]:
-        gradients = case.backward(dy, cache)
-        gradients = [gradients] if isinstance(gradients, np.ndarray) else list(gradients)
+        gradients = list(case.gradients(dy, cache).values())
         gradients[position] = damage(gradients[position])
         return gradients
 

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handgrad.errors import TextError
+from handgrad.errors import TextError, TrainingError
+from handgrad.layers import IGNORE_INDEX
 from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters
 from handgrad.training import (
     AdamW,
+    Batch,
     Trainer,
     TrainingConfig,
     consecutive_batches,
@@ -69,6 +71,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert max(rates) == rates[99] == pytest.approx(1e-2)
     assert rates[549] == pytest.approx((1e-2 + 1e-3) / 2)
     assert rates[-1] == pytest.approx(1e-3)
+    assert learning_rate(1500, config) == pytest.approx(1e-3)
     assert all(later < earlier for earlier, later in pairwise(rates[99:]))
 
 
@@ -110,7 +113,12 @@ def test_consecutive_batches_have_each_target_once(length: int) -> None:
 def test_the_last_tenth_is_held_out() -> None:
     tokenizer = Tokenizer.of_characters(TEXT)
     corpus = tokenize(TEXT, tokenizer, context=8)
-    assert len(corpus.validation) == corpus.validation_characters == len(TEXT) // 10
+    assert len(corpus.validation) == len(TEXT) // 10
+    assert corpus.validation_characters == len(corpus.validation) - 1
+    assert corpus.bits_per_character(np.log(2)) == pytest.approx(1)
+    assert corpus._replace(validation_characters=2 * (len(corpus.validation) - 1)).bits_per_character(
+        np.log(2)
+    ) == pytest.approx(0.5)
     assert tokenizer.decode(np.concatenate([corpus.training, corpus.validation])) == TEXT
 
 
@@ -132,6 +140,38 @@ def test_any_number_of_shards_gives_the_gradient_of_the_batch(shards: int) -> No
     loss, gradients = trainer.model.loss_and_gradients(*batch)
     assert trainer.set_gradients(batch) == pytest.approx(loss, rel=1e-13)
     np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
+
+
+def test_a_shard_counts_by_its_targets_that_count() -> None:
+    trainer = in_float64(TrainingConfig(batch=6, shards=3))
+    tokens, targets = random_batch(trainer.corpus.training, 8, 6, seed=0, step=1)
+    targets = targets.copy()
+    targets[:2] = IGNORE_INDEX  # all of the first shard
+    targets[3, 1:] = IGNORE_INDEX
+    loss, gradients = trainer.model.loss_and_gradients(tokens, targets)
+    assert trainer.set_gradients(Batch(tokens, targets)) == pytest.approx(loss, rel=1e-13)
+    np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    results = []
+    for threads in (1, 2, 4):
+        trainer = new_trainer(TEXT, TrainingConfig(shards=4), threads=threads, **TINY)
+        for _ in range(3):
+            trainer.step()
+        results.append(trainer.model.parameters.flat)
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_a_run_that_diverges_stops_before_it_spoils_the_weights() -> None:
+    trainer = new_trainer(TEXT, TrainingConfig(), **TINY)
+    trainer.model.parameters["head.w_lm"][...] = 1e30
+    before = trainer.model.parameters.flat.copy()
+    with pytest.raises(TrainingError, match=r"^step 1: the loss is .*, the norm of the gradients .*; cannot go on$"):
+        trainer.step()
+    np.testing.assert_array_equal(trainer.model.parameters.flat, before)
 
 
 def in_float64(config: TrainingConfig) -> Trainer:

@@ -115,10 +115,14 @@ class Trainer:
         return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
 
 
-def new_trainer(text: str, config: TrainingConfig | None = None, **architecture: Any) -> Trainer:
+def new_trainer(
+    text: str, config: TrainingConfig | None = None, *, threads: int | None = None, **architecture: Any
+) -> Trainer:
     """A trainer for a fresh model, by characters, on this text. `architecture` overrides fields of `ModelConfig`."""
     config = config or TrainingConfig()
     tokenizer = Tokenizer.of_characters(text)
     model_config = ModelConfig.from_dict(DEFAULT_ARCHITECTURE | architecture | {"vocabulary": tokenizer.vocabulary})
     corpus = tokenize(text, tokenizer, model_config.context)
-    return Trainer(Model(model_config, initial_parameters(model_config, config.seed), tokenizer), corpus, config)
+    return Trainer(
+        Model(model_config, initial_parameters(model_config, config.seed), tokenizer), corpus, config, threads
+    )
