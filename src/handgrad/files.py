@@ -13,7 +13,7 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
-        raise HandgradError(f"{path}: {'not a file' if path.is_dir() else reason}") from None
+        raise HandgradError(f"{path}: {'is a folder' if path.is_dir() else reason}") from None
 
 
 def read_text_file(path: Path) -> str:

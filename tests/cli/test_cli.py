@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, what it leaves, and its exit status."""
 
+import json
 import os
 import re
 import signal
@@ -36,7 +37,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """Run the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("handgrad.cli.train.SAMPLE_TOKENS", 20)
+    monkeypatch.setattr(sys.modules["handgrad.cli.train"], "SAMPLE_TOKENS", 20)
 
     def run(*arguments: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["handgrad", *map(str, arguments)])
@@ -67,12 +68,16 @@ def run(cli: Cli) -> Path:
     return Path("run")
 
 
-def test_check_proves_every_gradient(cli: Cli) -> None:
-    result = cli("check")
+def test_check_proves_every_gradient(tmp_path: Path) -> None:
+    """In a process of its own, without the checks of shapes, which cost more than the proof; and in 40 columns."""
+    command = [sys.executable, "-m", "handgrad", "check"]
+    environment = os.environ | {"COLUMNS": "40", "PYTHONUTF8": "1"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False)
+    result = Result(ended.returncode, ended.stdout, ended.stderr)
     assert (result.status, result.errors) == (0, "")
     gradients = sum(len(case.inputs) for case in all_cases().values())
     assert result.output.count("proved\n") == gradients
-    assert f"{gradients} gradients against the complex step, all proved" in result.output
+    assert f"{gradients} gradients against the complex step: all proved in " in result.output
     for name in (*all_cases(), "blocks.1.feed_forward.w_down"):
         assert re.search(rf"\b{re.escape(name)}\b", result.output)
 
@@ -80,7 +85,7 @@ def test_check_proves_every_gradient(cli: Cli) -> None:
 def test_check_of_one_layer(cli: Cli) -> None:
     result = cli("check", "--layer", "layer_norm", "--seed", "5")
     assert result.status == 0
-    assert re.search(r"layer_norm +x +2 × 5 × 6 +\d\.\de-1\d +proved\n +gamma", result.output)
+    assert re.search(r"layer_norm +x +2×5×6 +\d\.\de-1\d +proved\n +gamma", result.output)
     assert "softmax" not in result.output
 
 
@@ -89,7 +94,7 @@ def test_check_ends_with_1_where_a_gradient_is_wrong(cli: Cli, monkeypatch: pyte
     monkeypatch.setattr("handgrad.layers.layer_norm.row_means", without_variance_route(row_means))
     result = cli("check", "--layer", "layer_norm")
     assert result.status == 1
-    assert re.search(r"layer_norm +x +2 × 5 × 6 +\d\.\de[-+]0\d +WRONG", result.output)
+    assert re.search(r"layer_norm +x +2×5×6 +\d\.\de[-+]0\d +WRONG", result.output)
     assert "1 wrong" in result.output
 
 
@@ -111,6 +116,8 @@ def test_train_then_generate(cli: Cli, text: Path) -> None:
     assert re.search(r"step 16/16  loss \d\.\d{3}  validation \d\.\d{3}  [\d,]+ tokens/s", trained.output)
     assert re.search(r"validation loss \d\.\d{3} nats = \d\.\d{3} bits a character", trained.output)
     assert re.search(r"Next:  handgrad generate runs.1\n$", trained.output)
+    record = json.loads(Path("runs/1/training.json").read_text(encoding="utf-8"))
+    assert (record["settings"]["steps"], record["step"], len(record["validation"])) == (16, 16, 8)
     first = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
     again = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
     assert (first.status, first.errors) == (0, "")
@@ -153,19 +160,23 @@ def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
     assert (run / "model.safetensors").read_bytes() == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(text: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to one process")
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
+    interrupt: signal.Signals, text: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "handgrad", "train", "--data", str(text), "--steps", "400", "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
-        fresh = handgrad.load(tmp_path / "run").parameters.flat
         assert "step 50/400" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
+        after_50 = handgrad.load(tmp_path / "run").parameters.flat
+        process.send_signal(interrupt)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
-    assert re.search(r"interrupted after step [\d,]+; the weights are saved in run", output)
-    assert np.abs(handgrad.load(tmp_path / "run").parameters.flat - fresh).max() > 0
+    (step,) = re.findall(r"interrupted after step (\d+); the weights are saved in run", output)
+    assert json.loads((tmp_path / "run" / "training.json").read_text())["step"] == int(step) < 400
+    assert np.abs(handgrad.load(tmp_path / "run").parameters.flat - after_50).max() > 0
 
 
 def test_help_and_version(cli: Cli) -> None:
@@ -202,7 +213,7 @@ def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, 
     [
         (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, embedding, "),
         (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["train", "--data", "."], ".: not a file"),
+        (["train", "--data", "."], ".: is a folder"),
         (["train", "--data", "empty.txt"], "empty.txt: empty or blank"),
         (["train", "--data", "blank.txt"], "blank.txt: empty or blank"),
         (["train", "--data", "latin.txt"], "latin.txt: not UTF-8 (byte 3)"),

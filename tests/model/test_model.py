@@ -81,6 +81,7 @@ def test_one_sequence_or_a_batch(model: Model) -> None:
         ([-1], "tokens: -1 is not a token from 0 to 6"),
         ([0.5], r"tokens: shape \(1,\), dtype float64; expected integers"),
         ([], r"tokens: shape \(0,\)"),
+        ([[1], [2, 3]], "tokens: sequences of different lengths"),
         ([[[1]]], r"tokens: shape \(1, 1, 1\)"),
         ([0] * 7, "tokens: 7 positions; the model's context is 6"),
     ],
@@ -113,6 +114,16 @@ def test_generate_refuses_at_the_call_and_not_at_the_first_token(model: Model) -
         model.generate_stream("h", temperature=-1.0)
     with pytest.raises(HandgradError, match=r"^tokens: 0"):
         model.generate_stream("h", tokens=0)
+
+
+def test_weights_that_are_not_finite_write_nothing(model: Model) -> None:
+    model.parameters["head.w_lm"][...] = np.nan
+    with pytest.raises(HandgradError, match=r"^the model's logits are not finite"):
+        model.generate("h")
+
+
+def test_parameters_say_what_they_are(model: Model) -> None:
+    assert repr(model.parameters) == f"Parameters(27 tensors, {model.parameters.flat.size:,} numbers, float32)"
 
 
 def test_characters_are_tokens_and_back() -> None:
@@ -151,9 +162,9 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         "config.json: not UTF-8 (byte 1)",
     ),
     "a folder": (
-        lambda f: (f / "config.json").rename(f / "old.json") and (f / "config.json").mkdir(),
+        lambda f: (f / "config.json").rename(f / "old").with_name("config.json").mkdir(),
         HandgradError,
-        "config.json: not a file",
+        "config.json: is a folder",
     ),
     "a number of 5000 digits": (
         lambda f: (f / "config.json").write_text(f'{{"layers": {"9" * 5000}}}'),
@@ -205,6 +216,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         lambda f: rewrite_weights(f, norm__beta=np.zeros(8, np.int32)),
         WeightsError,
         "tensors of dtype F32, I32; expected all F32 or all F64",
+    ),
+    "tokens out of range": (
+        lambda f: (f / "tokenizer.json").write_text((f / "tokenizer.json").read_text().replace('"g": 3', '"g": 5000')),
+        TextError,
+        "tokenizer.json: its tokens are not numbered from 0 to 6",
     ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), HandgradError, "tokenizer.json: no such file"),
     "half a tokenizer": (

@@ -52,7 +52,7 @@ def main() -> None:
     except HandgradError as error:
         _fail(str(error), error.exit_status)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
 
 
 def _fail(message: str, status: int) -> None:

@@ -10,10 +10,14 @@ from rich.table import Table
 from ..errors import HandgradError
 from ..proof import BAR, all_cases, check_case
 
+FULL_WIDTH = 78
+"""Columns that the table takes."""
+
 
 def check(
     layer: Annotated[
-        str | None, typer.Option("--layer", metavar="NAME", help="Only this layer, or `gpt`: the whole small model.")
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="Only this layer, such as layer_norm, or gpt: the whole model."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
 ) -> None:
@@ -27,7 +31,7 @@ def check(
     cases = all_cases(seed)
     if layer is not None and layer not in cases:
         raise HandgradError(f"--layer: no layer {layer!r}; there are {', '.join(cases)}")
-    table = Table("layer", "gradient of", "shape", "relative error", "", box=None, header_style="bold", pad_edge=False)
+    table = Table("layer", "gradient of", "shape", "error", "", box=None, header_style="bold", pad_edge=False)
     verdicts = []
     for name in [layer] if layer else cases:
         for row, verdict in enumerate(check_case(cases[name], seed)):
@@ -35,18 +39,18 @@ def check(
             table.add_row(
                 "" if row else name,
                 verdict.tensor,
-                " × ".join(map(str, verdict.shape)),
+                "×".join(map(str, verdict.shape)),
                 f"{verdict.error:.1e}",
                 "[green]proved[/]" if verdict.passed else "[bold red]WRONG[/]",
             )
-    console = Console()
+    console = Console(highlight=False)
+    console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; no name is ever cut
     console.print(table)
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)
     console.print(
-        f"\n{len(verdicts)} gradients against the complex step, "
-        f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'}: "
-        f"largest relative error {worst:.1e}, bar {BAR:.0e}, {time.perf_counter() - start:.1f} s",
-        highlight=False,
+        f"\n{len(verdicts)} gradients against the complex step: "
+        f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'} in {time.perf_counter() - start:.1f} s\n"
+        f"largest relative error {worst:.1e}, bar {BAR:.0e}"
     )
     raise typer.Exit(1 if wrong else 0)

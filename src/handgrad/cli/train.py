@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from ..errors import HandgradError, TextError
 from ..model import CONFIG_FILE
-from ..training import Trainer, TrainingConfig, default_text, new_trainer, read_text
+from ..training import RECORD_FILE, Trainer, TrainingConfig, default_text, new_trainer, read_text
 
 SAMPLE_TOKENS = 300
 
@@ -38,8 +38,8 @@ def train(
     The last tenth of the text is held out; the loss on it is what counts. The weights are saved at each evaluation, at
     the end, and on Ctrl-C.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
-    if out and (out / CONFIG_FILE).exists():
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if out and any((out / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
         raise HandgradError(f"{out}: holds a run already; choose another --out")
     text = read_text(data) if data else default_text()
     try:
@@ -48,28 +48,27 @@ def train(
         raise TextError(f"{data or 'the default text'}: {error}") from None
     model, corpus = trainer.model, trainer.corpus
     folder = out or _next_free_folder()
-    model.save(folder)  # a folder that cannot be written is found out before the work, not after
+    trainer.save_record(folder)  # a folder that cannot be written is found out before the work, not after
     console.print(
         f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary} different characters; "
-        f"{len(corpus.training):,} to learn from, {len(corpus.validation):,} held out; run in {folder}",
-        soft_wrap=True,
+        f"{len(corpus.training):,} to learn from, {len(corpus.validation):,} held out; run in {folder}"
     )
     start = time.perf_counter()
-    validation_loss = _follow(trainer, folder, console)
+    _follow(trainer, folder, console)
     seconds = time.perf_counter() - start
-    done = trainer.optimizer.steps
-    if done < steps:
-        model.save(folder)
-        console.print(f"interrupted after step {done:,}; the weights are saved in {folder}", soft_wrap=True)
+    if trainer.optimizer.steps < steps:
+        trainer.save(folder)
+        console.print(f"interrupted after step {trainer.optimizer.steps:,}; the weights are saved in {folder}")
         raise typer.Exit(1)
+    loss = trainer.validation_losses[steps]
     console.print(
-        f"\nvalidation loss {validation_loss:.3f} nats = {corpus.bits_per_character(validation_loss):.3f} bits a "
-        f"character, on the held-out tenth ({steps:,} steps in {seconds:.0f} s)\n",
-        soft_wrap=True,
+        f"\nvalidation loss {loss:.3f} nats = {corpus.bits_per_character(loss):.3f} bits a character, on the held-out "
+        f"tenth ({steps:,} steps in {seconds:.0f} s)\n"
     )
-    console.print(model.generate(tokens=SAMPLE_TOKENS, seed=0), style="cyan", soft_wrap=True)
+    for piece in model.generate_stream(tokens=SAMPLE_TOKENS, seed=0):
+        console.print(piece, style="cyan", end="")
     prompt = ' --prompt "The "' if set("The ") <= set(text) else ""
-    console.print(f"\nThe run is in {folder}. Next:  handgrad generate {folder}{prompt}", soft_wrap=True)
+    console.print(f"\n\nThe run is in {folder}. Next:  handgrad generate {folder}{prompt}")
 
 
 def _next_free_folder() -> Path:
@@ -84,52 +83,56 @@ def _next_free_folder() -> Path:
             number += 1
 
 
-def _follow(trainer: Trainer, folder: Path, console: Console) -> float:
-    """Train to the end or the first Ctrl-C, show where it stands, save at each evaluation. The last validation loss."""
-    validation_loss, loss = math.nan, math.nan
-    columns = (
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=None),
-        TextColumn("loss {task.fields[loss]}  validation {task.fields[validation]}"),
-        TextColumn("{task.fields[speed]:,.0f} tokens/s"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with _interrupt() as interrupted, ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=trainer.config.steps, loss="–", validation="–", speed=0)
+def _follow(trainer: Trainer, folder: Path, console: Console) -> None:
+    """Train to the end, or until interrupted; show where it stands; save at each evaluation."""
+    loss = math.nan
+    shown: dict[str, Any] = {"loss": "–", "validation": "–", "speed": 0}
+    with _interrupt() as interrupted, _progress_bar(console) as bar:
+        task = bar.add_task("train", total=trainer.config.steps, **shown)
         for progress in trainer.run():
             loss = progress.loss if math.isnan(loss) else 0.95 * loss + 0.05 * progress.loss
+            shown |= {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
             if progress.validation_loss is not None:
-                validation_loss = progress.validation_loss
-                trainer.model.save(folder)
+                trainer.save(folder)
+                shown["validation"] = f"{progress.validation_loss:.3f}"
                 if not console.is_terminal:
                     console.print(
-                        f"step {progress.step:,}/{trainer.config.steps:,}  loss {loss:.3f}  validation "
-                        f"{validation_loss:.3f}  {progress.tokens_per_second:,.0f} tokens/s",
-                        soft_wrap=True,
+                        f"step {progress.step:,}/{trainer.config.steps:,}  loss {shown['loss']}  "
+                        f"validation {shown['validation']}  {shown['speed']:,.0f} tokens/s"
                     )
-            shown: dict[str, Any] = {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
-            if progress.validation_loss is not None:
-                shown["validation"] = f"{validation_loss:.3f}"
             bar.update(task, completed=progress.step, **shown)
             if interrupted.is_set():
                 break
-    return validation_loss
+
+
+def _progress_bar(console: Console) -> ProgressBar:
+    """Count, losses and the time left always; the bar and the speed where there is room for them."""
+    columns: list[ProgressColumn | str] = [
+        "{task.completed:,.0f}/{task.total:,}",
+        "loss {task.fields[loss]}",
+        "validation {task.fields[validation]}",
+        TimeRemainingColumn(),
+        "left",
+    ]
+    if console.width >= 78:
+        columns.insert(1, BarColumn(bar_width=None))
+        columns.insert(4, "{task.fields[speed]:,.0f} tokens/s")
+    return ProgressBar(*columns, console=console, disable=not console.is_terminal)
 
 
 @contextmanager
 def _interrupt() -> Iterator[Event]:
-    """An event that the first Ctrl-C sets, so that the update under way is finished; a second one ends at once."""
+    """An event that the first Ctrl-C or SIGTERM sets, so that the update under way is finished; a second one kills."""
     interrupted = Event()
 
     def stop(signum: int, frame: object) -> None:
         interrupted.set()
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
-    previous = signal.signal(signal.SIGINT, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """The GPT: its config, parameters, forward and backward, sampling, and the folder it is kept in."""
 
+from .blas import single_threaded_blas
 from .block import block_backward, block_forward
 from .config import ModelConfig
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
@@ -33,4 +34,5 @@ __all__ = [
     "loss_forward",
     "next_token_probabilities",
     "save_weights",
+    "single_threaded_blas",
 ]

@@ -1,5 +1,6 @@
 """Sampling: one token after the other, each drawn from the model's distribution for the next."""
 
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Float, Inexact
 
 from ..errors import HandgradError
 from ..layers import Array, softmax_forward
+from .blas import single_threaded_blas
 from .config import ModelConfig
 from .gpt import gpt_forward
 from .parameters import GPTParameters
@@ -35,7 +37,10 @@ def generate_tokens(
     tokens = list(prompt)
     while True:
         window = np.array(tokens[-config.context :])[None]
-        logits, _ = gpt_forward(window, parameters, config)
+        with single_threaded_blas():
+            logits, _ = gpt_forward(window, parameters, config)
+        if not np.isfinite(logits[0, -1]).all():
+            raise HandgradError("the model's logits are not finite; its weights cannot be used")
         probabilities = next_token_probabilities(logits[0, -1], temperature, top_k, top_p)
         token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
         token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
@@ -68,7 +73,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
     """Refuse values that mean nothing, by name."""
     if not 0 <= temperature < np.inf:
         raise HandgradError(f"temperature: {temperature} is not a number of 0 or more")
-    if top_k is not None and top_k < 1:
+    if top_k is not None and not (isinstance(top_k, numbers.Integral) and top_k >= 1):
         raise HandgradError(f"top_k: {top_k} is not a whole number of 1 or more")
     if top_p is not None and not 0 < top_p <= 1:
         raise HandgradError(f"top_p: {top_p} is not above 0 and at most 1")

@@ -98,7 +98,10 @@ class Model:
             return np.zeros(1, np.int32)
 
     def _checked(self, name: str, tokens: Sequence[Any] | Array, also: int | None = None) -> Integer[Array, "..."]:
-        array = np.asarray(tokens)
+        try:
+            array = np.asarray(tokens)
+        except ValueError:
+            raise HandgradError(f"{name}: sequences of different lengths") from None
         if array.dtype.kind not in "iu" or array.ndim not in (1, 2) or array.size == 0:
             raise HandgradError(
                 f"{name}: shape {array.shape}, dtype {array.dtype}; expected integers, (T,) or (B, T), at least one"

@@ -162,6 +162,9 @@ class Parameters(Mapping[str, Array]):
             target[...] = leaf
         return parameters
 
+    def __repr__(self) -> str:
+        return f"Parameters({len(self)} tensors, {self.flat.size:,} numbers, {self.flat.dtype})"
+
     __eq__ = object.__eq__  # not a Mapping's, which would compare arrays
     __hash__ = object.__hash__
 

@@ -32,9 +32,12 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         content = read_text_file(path)
         try:
-            return cls(tokenizers.Tokenizer.from_str(content))
+            inner = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare exceptions
             raise TextError(f"{path}: not a tokenizer file: {error}") from None
+        if sorted(inner.get_vocab().values()) != list(range(inner.get_vocab_size())):
+            raise TextError(f"{path}: its tokens are not numbered from 0 to {inner.get_vocab_size() - 1}")
+        return cls(inner)
 
     def to_json(self) -> str:
         return self.inner.to_str(pretty=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from ..layers import Array
 
@@ -30,7 +30,7 @@ def complex_step(f: Callable[[Array], Scalar], x: Float[Array, "*shape"]) -> Flo
     gradient = np.empty(x.shape)
     for index in np.ndindex(x.shape):
         z[index] = x[index] + 1j * COMPLEX_STEP
-        gradient[index] = f(z).imag / COMPLEX_STEP
+        gradient[index] = _imaginary(f(z)) / COMPLEX_STEP
         z[index] = x[index]
     return gradient
 
@@ -43,11 +43,18 @@ def complex_step_along(
     It should equal the sum of gradient times direction. With a random direction a wrong entry anywhere shows: the way
     to check a tensor that has too many entries to visit one by one.
     """
-    return float(f(x + 1j * COMPLEX_STEP * direction).imag / COMPLEX_STEP)
+    return _imaginary(f(x + 1j * COMPLEX_STEP * direction)) / COMPLEX_STEP
+
+
+def _imaginary(value: Scalar) -> float:
+    """The imaginary part; a real value shows that f dropped it (by `abs`, say), and then it says nothing of f."""
+    if not np.iscomplexobj(value):
+        raise TypeError(f"f is not analytic: it made a real number, {value}, of complex ones")
+    return float(value.imag)
 
 
 def central_difference(
-    f: Callable[[Array], Scalar], x: Float[Array, "*shape"], step: float = CENTRAL_STEP
+    f: Callable[[Array], Scalar], x: Real[Array, "*shape"], step: float = CENTRAL_STEP
 ) -> Float[Array, "*shape"]:
     r"""The gradient of f at x, entry by entry, for a function that knows real numbers only.
 
@@ -56,14 +63,15 @@ def central_difference(
     Good to about 1e-10 of f's own size: the two values agree in most of their digits, and the difference keeps the
     rest.
     """
-    moved = x.copy()
+    moved = x.astype(np.float64)
     gradient = np.empty(x.shape)
     for index in np.ndindex(x.shape):
-        moved[index] = x[index] + step
+        at = moved[index]
+        moved[index] = at + step
         above = f(moved)
-        moved[index] = x[index] - step
+        moved[index] = at - step
         below = f(moved)
-        moved[index] = x[index]
+        moved[index] = at
         gradient[index] = (above - below) / (2 * step)
     return gradient
 

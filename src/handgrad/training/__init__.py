@@ -4,10 +4,11 @@ from .adamw import AdamW
 from .config import DEFAULT_ARCHITECTURE, TrainingConfig
 from .schedule import learning_rate
 from .text import Batch, Corpus, consecutive_batches, default_text, random_batch, read_text, tokenize
-from .trainer import Progress, Trainer, new_trainer
+from .trainer import RECORD_FILE, Progress, Trainer, new_trainer
 
 __all__ = [
     "DEFAULT_ARCHITECTURE",
+    "RECORD_FILE",
     "AdamW",
     "Batch",
     "Corpus",

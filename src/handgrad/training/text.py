@@ -52,7 +52,7 @@ def tokenize(text: str, tokenizer: Tokenizer, context: int) -> Corpus:
     if min(len(training), len(validation)) <= context:
         raise TextError(
             f"the text is too short: its held-out tenth has {len(validation)} tokens, a context of {context} needs "
-            f"{context + 1}"
+            f"{context + 1}, so about {10 * (context + 1):,} in all"
         )
     return Corpus(training, validation, len(text) - cut - len(tokenizer.decode(validation[:1])))
 

@@ -1,16 +1,19 @@
 """The loop: batches in, updates out, the held-out loss now and then."""
 
+import json
 import math
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from ..errors import TrainingError
+from ..files import write_atomically
 from ..layers import IGNORE_INDEX
 from ..model import (
     GPTParameters,
@@ -22,11 +25,14 @@ from ..model import (
     leaves,
     loss_backward,
     loss_forward,
+    single_threaded_blas,
 )
 from .adamw import AdamW
 from .config import DEFAULT_ARCHITECTURE, TrainingConfig
 from .schedule import learning_rate
 from .text import Batch, Corpus, consecutive_batches, random_batch, tokenize
+
+RECORD_FILE = "training.json"
 
 
 class Progress(NamedTuple):
@@ -51,8 +57,8 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.optimizer = AdamW(model.parameters, config)
-        self._blas = ThreadpoolController()
         self._pool = ThreadPoolExecutor(threads or min(config.shards, os.cpu_count() or 1))
+        self.validation_losses: dict[int, float] = {}
         self.gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
 
     def run(self) -> Iterator[Progress]:
@@ -67,15 +73,16 @@ class Trainer:
             loss = self.step()
             seconds += time.perf_counter() - start
             step = self.optimizer.steps
-            validation_loss = self.validation_loss() if step in evaluate_at else None
-            yield Progress(step, loss, validation_loss, tokens_per_step * (step - first) / seconds)
+            if step in evaluate_at:
+                self.validation_losses[step] = self.validation_loss()
+            yield Progress(step, loss, self.validation_losses.get(step), tokens_per_step * (step - first) / seconds)
 
     def step(self) -> float:
         """One update on the next batch; the batch's loss before it."""
         step = self.optimizer.steps + 1
         config = self.config
         batch = random_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with single_threaded_blas():
             loss = self.set_gradients(batch)
             norm = float(np.sqrt(np.vdot(self.gradients.flat, self.gradients.flat)))
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -87,9 +94,23 @@ class Trainer:
     def validation_loss(self) -> float:
         """The mean loss in nats a token over the whole held-out text."""
         batches = consecutive_batches(self.corpus.validation, self.model.config.context, self.config.batch)
-        with self._blas.limit(limits=1, user_api="blas"):
+        with single_threaded_blas():
             totals = self._pool.map(lambda batch: self._loss(batch) * batch.targets.size, batches)
             return float(sum(totals)) / (len(self.corpus.validation) - 1)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model's folder, with the record of the run."""
+        self.model.save(path)
+        self.save_record(path)
+
+    def save_record(self, path: str | PathLike[str]) -> None:
+        """Write training.json: the settings, the updates made so far, and the validation loss after some of them."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"settings": self.config.to_dict(), "step": self.optimizer.steps}
+        write_atomically(
+            folder / RECORD_FILE, json.dumps(record | {"validation": self.validation_losses}, indent=2) + "\n"
+        )
 
     def _loss(self, batch: Batch) -> float:
         loss, _ = loss_forward(*batch, self.model.parameters.tree, self.model.config)
