@@ -74,6 +74,21 @@ def test_the_mask_is_exact_at_any_scores() -> None:
     assert dv[0, 0, 1, 0] == 0
 
 
+def test_the_mask_is_read_only_and_of_float32() -> None:
+    mask = layers.causal_mask(2)
+    np.testing.assert_array_equal(mask, np.array([[0, -np.inf], [0, 0]], np.float32), strict=True)
+    with pytest.raises(ValueError, match="read-only"):
+        mask[0, 0] = 1
+
+
+def test_the_scale_multiplies_the_scores() -> None:
+    x, w_qkv, w_o = normal((1, 3, 4)), normal((4, 12)), normal((4, 4))
+    scaled, _ = layers.multi_head_attention_forward(x, w_qkv, w_o, heads=2, scale=0.3)
+    w_qkv[:, :4] *= 0.3 * 2**0.5  # in place of the usual 1/√D, by the queries
+    by_hand, _ = layers.multi_head_attention_forward(x, w_qkv, w_o, heads=2)
+    np.testing.assert_allclose(scaled, by_hand, rtol=1e-12)
+
+
 def test_heads_split_and_merge_are_inverse() -> None:
     x = normal((2, 3, 8))
     split = layers.split_heads(x, 4)
@@ -125,6 +140,26 @@ def test_ignored_targets_change_neither_the_mean_nor_get_a_gradient() -> None:
     dlogits = layers.cross_entropy_backward(np.asarray(1.0), cache)
     np.testing.assert_array_equal(dlogits[1::2], 0)
     np.testing.assert_allclose(dlogits[::2], layers.cross_entropy_backward(np.asarray(1.0), alone_cache), rtol=1e-14)
+
+
+def test_any_number_can_mark_what_is_ignored() -> None:
+    logits = normal((3, 4))
+    loss, _ = layers.cross_entropy_forward(logits, np.array([1, 3, 2]), ignore_index=3)
+    expected, _ = layers.cross_entropy_forward(logits[[0, 2]], np.array([1, 2]))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-14)
+
+
+def test_rows_are_shifted_each_by_its_own_maximum() -> None:
+    rows = np.array([[0.0, 0.0], [1e4, 1e4]])
+    np.testing.assert_array_equal(layers.softmax_forward(rows)[0], 0.5)
+    loss, _ = layers.cross_entropy_forward(rows, np.array([0, 1]))
+    assert float(loss) == pytest.approx(np.log(2))
+
+
+def test_a_vocabulary_of_one_has_nothing_to_learn() -> None:
+    loss, cache = layers.cross_entropy_forward(np.zeros((2, 1)), np.array([0, IGNORE_INDEX]))
+    assert loss == 0
+    np.testing.assert_array_equal(layers.cross_entropy_backward(np.asarray(1.0), cache), 0)
 
 
 def test_where_no_target_counts_loss_and_gradient_are_zero() -> None:

@@ -1,5 +1,6 @@
 """The model as a user holds it: the Python interface, its folder, and every way in which a folder can be wrong."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import handgrad
 from handgrad.errors import ConfigError, HandgradError, TextError, WeightsError
 from handgrad.files import write_atomically
 from handgrad.layers import cross_entropy_forward
-from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters
+from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, generate_tokens, initial_parameters
 
 TEXT = "hand\ngrad"
 CONFIG = ModelConfig(layers=2, heads=2, width=8, hidden=12, context=6, vocabulary=len(set(TEXT)))
@@ -40,6 +41,12 @@ def test_a_folder_gives_the_same_model_back(model: Model, folder: Path) -> None:
     assert loaded.generate("grand", 30, seed=1) == model.generate("grand", 30, seed=1)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "handgrad"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_a_folder_is_made_with_its_parents_and_can_be_written_again(model: Model, tmp_path: Path) -> None:
+    for _ in range(2):
+        model.save(tmp_path / "a" / "b")
+    assert handgrad.load(tmp_path / "a" / "b").config == CONFIG
 
 
 def test_the_file_of_weights_has_the_parameters_by_their_names(model: Model, folder: Path) -> None:
@@ -70,6 +77,7 @@ def test_one_sequence_or_a_batch(model: Model) -> None:
     tokens = [[0, 1, 2], [3, 4, 5]]
     assert model.logits(tokens).shape == (2, 3, CONFIG.vocabulary)
     np.testing.assert_allclose(model.logits(tokens)[1], model.logits(tokens[1]), rtol=1e-5)
+    np.testing.assert_array_equal(model.logits(np.array(tokens, np.uint8)), model.logits(tokens))
     loss, _ = model.loss_and_gradients(tokens, [[1, 2, -100], [4, 5, 0]])
     assert np.isfinite(loss)
 
@@ -81,6 +89,7 @@ def test_one_sequence_or_a_batch(model: Model) -> None:
         ([-1], "tokens: -1 is not a token from 0 to 6"),
         ([0.5], r"tokens: shape \(1,\), dtype float64; expected integers"),
         ([], r"tokens: shape \(0,\)"),
+        (np.zeros(0, int), r"tokens: shape \(0,\), dtype int64; expected integers, .* at least one"),
         ([[1], [2, 3]], "tokens: sequences of different lengths"),
         ([[[1]]], r"tokens: shape \(1, 1, 1\)"),
         ([0] * 7, "tokens: 7 positions; the model's context is 6"),
@@ -102,6 +111,23 @@ def test_generate_begins_a_line_where_there_is_no_prompt(model: Model) -> None:
     assert model.generate(tokens=12, seed=2) == model.generate("\n", tokens=12, seed=2)
     assert len(model.generate(tokens=12, seed=2)) == 12
     assert "".join(model.generate_stream(tokens=12, seed=2)) == model.generate(tokens=12, seed=2)
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"temperature": 0.1}, {"temperature": 9.0}, {"top_k": 1}, {"top_k": 2}, {"top_p": 0.5}], ids=str
+)
+def test_generate_hands_the_sampling_on(model: Model, sampling: dict[str, Any]) -> None:
+    prompt = model.tokenizer.encode("h")
+    drawn = generate_tokens(prompt, model.parameters.tree, CONFIG, seed=5, **sampling)
+    assert model.generate("h", 40, seed=5, **sampling) == model.tokenizer.decode(itertools.islice(drawn, 40))
+
+
+def test_generate_begins_with_token_0_where_there_are_no_lines() -> None:
+    tokenizer = Tokenizer.of_characters("abc")
+    config = ModelConfig(**{**CONFIG.to_dict(), "vocabulary": 3})
+    model = Model(config, initial_parameters(config), tokenizer)
+    assert model.generate(tokens=30, seed=1) == model.generate("a", tokens=30, seed=1)
+    assert model.generate(tokens=30, seed=1) != model.generate("b", tokens=30, seed=1)
 
 
 def test_an_unknown_character_in_a_prompt_is_named(model: Model) -> None:
@@ -127,7 +153,7 @@ def test_parameters_say_what_they_are(model: Model) -> None:
 
 
 def test_characters_are_tokens_and_back() -> None:
-    text = "a\r\n\t é√\U0001f600 a"
+    text = "a\r\n\n\n\t é√\U0001f600 a"
     tokenizer = Tokenizer.of_characters(text)
     assert tokenizer.vocabulary == len(set(text))
     assert tokenizer.encode(text).tolist() == [sorted(set(text)).index(character) for character in text]
@@ -211,6 +237,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         lambda f: rewrite_weights(f, extra=np.zeros(1, np.float32)),
         WeightsError,
         "unexpected tensor extra",
+    ),
+    "two dtypes": (
+        lambda f: rewrite_weights(f, norm__beta=np.zeros(8)),
+        WeightsError,
+        "tensors of dtype F32, F64; expected all F32 or all F64",
     ),
     "integers": (
         lambda f: rewrite_weights(f, norm__beta=np.zeros(8, np.int32)),

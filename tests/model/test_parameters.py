@@ -47,6 +47,8 @@ def test_names_tree_and_flat_vector_share_one_memory() -> None:
     parameters["blocks.1.attention.w_k"][2, 3] = 5
     assert parameters.tree.blocks[1].attention.w_qkv[2, 8 + 3] == 5
     assert np.count_nonzero(parameters.flat) == 1
+    flat = parameters.flat
+    assert Parameters(CONFIG, flat).flat is flat
     for number, tensor in enumerate(parameters.values(), start=1):
         tensor[...] = number
     assert set(parameters.flat) == set(range(1, len(SHAPES) + 1))  # every entry has a name, and just one
@@ -78,6 +80,9 @@ def test_fresh_matrices_have_the_variance_that_init_names(init: str, variance: f
     parameters = initial_parameters(config, seed=1)
     assert parameters["blocks.0.feed_forward.w_gate"].var() == pytest.approx(variance, rel=0.05)
     assert parameters["head.w_lm"].var() == pytest.approx(variance, rel=0.05)
+    embedding = 1 if init == "unit" else 0.02
+    assert parameters["embedding.token"].std() == pytest.approx(embedding, rel=0.05)
+    assert parameters["embedding.position"].std() == pytest.approx(embedding, rel=0.05)
     assert set(parameters["norm.gamma"]) == {1}
     assert set(parameters["blocks.1.norm_2.beta"]) == {0}
 

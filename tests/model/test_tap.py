@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from handgrad.layers import Array
+from handgrad.layers import Array, no_tap, within
 from handgrad.model import ModelConfig, Parameters, loss_backward, loss_forward
-from handgrad.proof import complex_step, gpt_case, relative_error
+from handgrad.proof import complex_step, complex_step_along, gpt_case, relative_error
 
 CONFIG = ModelConfig(layers=2, heads=2, width=4, hidden=5, context=3, vocabulary=5)
 PARAMETERS = Parameters.from_mapping(CONFIG, gpt_case(CONFIG, np.random.default_rng(0)).inputs)
@@ -79,6 +79,31 @@ def test_each_cotangent_is_the_derivative_by_its_activation(name: str) -> None:
         return loss_forward(TOKENS, TARGETS, in_complex.tree, CONFIG, replacing(name, moved))[0]
 
     assert relative_error(cotangents[name], complex_step(loss_at, value)) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_gradients_of_a_model_whose_activation_is_replaced(name: str) -> None:
+    """The forward goes on with what a tap returned, and the gradients are those of that other model.
+
+    Nothing below the replaced activation has a part in the loss: a tap in the backward stops its cotangent there.
+    """
+    activations, _, _ = traced(PARAMETERS)
+    fixed = np.maximum(activations[name], -1e6) * 0.7 + 0.1
+    loss, cache = loss_forward(TOKENS, TARGETS, PARAMETERS.tree, CONFIG, replacing(name, fixed))
+    stop = replacing(name, np.zeros_like(fixed))
+    gradients = Parameters.from_tree(CONFIG, loss_backward(np.ones_like(loss), cache, stop))
+
+    def loss_at(flat: Array) -> Array:
+        tap = replacing(name, fixed.astype(flat.dtype))
+        return loss_forward(TOKENS, TARGETS, Parameters(CONFIG, flat).tree, CONFIG, tap)[0]
+
+    direction = np.random.default_rng(1).standard_normal(PARAMETERS.flat.size)
+    slope = complex_step_along(loss_at, PARAMETERS.flat, direction)
+    assert float(gradients.flat @ direction) == pytest.approx(slope, rel=1e-9)
+
+
+def test_no_tap_stays_no_tap_within_a_scope() -> None:
+    assert within(no_tap, "blocks.0") is no_tap
 
 
 def test_a_tap_in_the_backward_intervenes() -> None:

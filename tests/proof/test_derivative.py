@@ -1,13 +1,14 @@
 """The witnesses themselves, on functions whose derivatives are known; and that they catch a wrong backward."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from handgrad.layers import Array
+from handgrad.layers import IGNORE_INDEX, Array
 from handgrad.model import ModelConfig
 from handgrad.proof import (
+    BAR,
     Case,
     all_cases,
     central_difference,
@@ -66,6 +67,7 @@ def test_the_point_is_not_moved() -> None:
 def test_relative_error() -> None:
     assert relative_error(np.array([1.0, 2.2]), np.array([1.0, 2.0])) == pytest.approx(0.1)
     assert relative_error(np.ones(3), np.ones(3)) == 0
+    assert relative_error(-2 * np.ones(3), -np.ones(3)) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,23 @@ def test_relative_error() -> None:
 )
 def test_a_comparison_that_proves_nothing_does_not_pass(computed: Array, reference: Array) -> None:
     assert relative_error(computed, reference) == float("inf")
+
+
+def test_the_bar_and_the_seed() -> None:
+    assert BAR == 1e-12
+    assert (all_cases(0)["linear"].inputs["x"] != all_cases(1)["linear"].inputs["x"]).any()
+
+
+def test_the_cases_visit_what_is_hard() -> None:
+    """A token that repeats, a table longer than the text, an ignored target, no parameter left at a constant."""
+    cases = all_cases()
+    embedding, cross_entropy = cast("Any", cases["embedding"].forward), cast("Any", cases["cross_entropy"].forward)
+    assert len(np.unique(embedding.args[0])) < embedding.args[0].size
+    assert len(cases["positions"].inputs["table"]) > cases["positions"].inputs["x"].shape[1]
+    assert cross_entropy.keywords["targets"].min() == IGNORE_INDEX
+    _, cache = cases["gpt"].forward(*cases["gpt"].inputs.values())
+    assert not cache.cross_entropy.counted.all()
+    assert all(np.ptp(tensor) > 0 for tensor in cases["gpt"].inputs.values())
 
 
 CASES = all_cases() | {

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from handgrad.errors import TextError, TrainingError
 from handgrad.layers import IGNORE_INDEX
@@ -53,7 +54,7 @@ def test_adamw_is_its_formula() -> None:
 
 def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
-    for chunk in (1 << 16, 7):
+    for chunk in (1 << 16, 7, 1):
         monkeypatch.setattr("handgrad.training.adamw.CHUNK", chunk)
         parameters = initial_parameters(CONFIG)
         optimizer = AdamW(parameters, TrainingConfig())
@@ -61,6 +62,7 @@ def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> No
             optimizer.step(initial_parameters(CONFIG, seed=seed + 1), 0.01)
         results.append(parameters.flat)
     np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
@@ -69,6 +71,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert rates[0] == pytest.approx(1e-4)
     assert rates[49] == pytest.approx(5e-3)
     assert max(rates) == rates[99] == pytest.approx(1e-2)
+    assert rates[324] == pytest.approx(1e-3 + 9e-3 * (0.5 + 0.5**1.5))  # a quarter of half a cosine
     assert rates[549] == pytest.approx((1e-2 + 1e-3) / 2)
     assert rates[-1] == pytest.approx(1e-3)
     assert learning_rate(1500, config) == pytest.approx(1e-3)
@@ -80,6 +83,8 @@ def test_the_learning_rate_of_a_short_run(steps: int, warmup: int) -> None:
     config = TrainingConfig(steps=steps, warmup=warmup)
     for step in range(1, steps + 1):
         assert 0 < learning_rate(step, config) <= config.learning_rate
+    if steps > 1:
+        assert max(learning_rate(step, config) for step in range(1, steps + 1)) == pytest.approx(2e-3, rel=1e-2)
     assert learning_rate(steps, config) == pytest.approx(config.final_learning_rate)
 
 
@@ -91,6 +96,9 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
     assert (random_batch(tokens, 6, 5, seed=2, step=3).tokens != first.tokens).any()
     np.testing.assert_array_equal(first.targets, first.tokens + 1)
     assert first.tokens.shape == (5, 6)
+    assert (
+        random_batch(tokens, 6, 5, seed=2, step=1).tokens != random_batch(tokens, 6, 5, seed=1, step=2).tokens
+    ).any()
 
 
 def test_random_batches_reach_both_ends() -> None:
@@ -106,6 +114,7 @@ def test_consecutive_batches_have_each_target_once(length: int) -> None:
     assert np.concatenate([batch.targets.ravel() for batch in batches]).tolist() == list(range(1, length))
     for batch in batches:
         np.testing.assert_array_equal(batch.targets, batch.tokens + 1)
+        assert batch.tokens.size
         assert batch.tokens.shape[0] <= 2
         assert batch.tokens.shape[1] <= 6
 
@@ -127,6 +136,14 @@ def test_a_text_shorter_than_the_context_is_refused() -> None:
         TextError, match=r"^the text is too short: .* 9 tokens, a context of 64 needs 65, so about 650 in all$"
     ):
         new_trainer("hello world " * 8)
+
+
+def test_a_text_just_long_enough_is_accepted() -> None:
+    text = "ab" * 40  # eight held out: a context of seven and its last target
+    tokenizer = Tokenizer.of_characters(text)
+    assert len(tokenize(text, tokenizer, context=7).validation) == 8
+    with pytest.raises(TextError):
+        tokenize(text, tokenizer, context=8)
 
 
 def test_the_default_text_is_a_long_english_text() -> None:
@@ -181,6 +198,61 @@ def in_float64(config: TrainingConfig) -> Trainer:
     model_config = ModelConfig(**TINY, vocabulary=tokenizer.vocabulary)
     model = Model(model_config, initial_parameters(model_config, dtype=np.float64), tokenizer)
     return Trainer(model, tokenize(TEXT, tokenizer, 8), config)
+
+
+def test_each_shard_is_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    trainer = new_trainer(TEXT, TrainingConfig(batch=5, shards=3), **TINY)
+    work = trainer._shard
+
+    def watched(shard: Batch, share: float) -> Any:
+        sizes.append(len(shard.tokens))
+        return work(shard, share)
+
+    monkeypatch.setattr(trainer, "_shard", watched)
+    trainer.step()
+    assert sorted(sizes) == [1, 2, 2]
+
+
+def test_each_update_has_the_rate_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = []
+
+    def recorded(self: AdamW, gradients: Parameters, rate: float, scale: float) -> None:
+        rates.append(rate)
+        self.steps += 1
+
+    monkeypatch.setattr(AdamW, "step", recorded)
+    config = TrainingConfig(steps=6, warmup=2, evaluations=1)
+    list(new_trainer(TEXT, config, **TINY).run())
+    assert rates == [learning_rate(step, config) for step in range(1, 7)]
+
+
+def test_the_seed_decides_the_weights_and_the_batches() -> None:
+    first, other = (new_trainer(TEXT, TrainingConfig(seed=seed), **TINY) for seed in (0, 1))
+    assert (first.model.parameters.flat != other.model.parameters.flat).any()
+    other.model.parameters.flat[:] = first.model.parameters.flat
+    first.step()
+    other.step()
+    assert (first.gradients.flat != other.gradients.flat).any()
+
+
+def test_a_text_of_one_character_trains() -> None:
+    trainer = new_trainer("a" * 500, TrainingConfig(steps=2), **TINY)
+    assert [progress.loss for progress in trainer.run()] == [0, 0]
+    assert np.isfinite(trainer.model.parameters.flat).all()
+
+
+def test_blas_has_one_thread_while_shards_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(TEXT, TrainingConfig(), **TINY)
+    work, seen = trainer.set_gradients, []
+
+    def watched(batch: Batch) -> float:
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return work(batch)
+
+    monkeypatch.setattr(trainer, "set_gradients", watched)
+    trainer.step()
+    assert set(seen) <= {1}
 
 
 def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
