@@ -73,11 +73,18 @@ import numpy as np
 #
 # has a truncation error of order h² and a rounding error of order ε/h, with ε = 2.2e-16 in float64. Their sum
 # is smallest near h = ε^(1/3) ≈ 6e-6, so we take h = 1e-5 and may expect eight or more correct digits.
+#
+# The error of a gradient is relative: its largest deviation over the largest entry of the reference. A reference
+# that is zero proves nothing, for then the array has no influence on the loss; the differences of a constant are
+# rounding noise of about 1e-11.
 
 
 # %%
 def numerical_gradient(loss, array, step=1e-5):
-    """Central differences of `loss()`, a function of no arguments that reads `array`, for every entry."""
+    """Central differences of `loss()` with respect to every entry of `array`.
+
+    `loss` takes no arguments and reads `array`, which is changed in place, entry by entry, and restored.
+    """
     gradient = np.zeros_like(array)
     for index in np.ndindex(array.shape):
         kept = array[index]
@@ -92,9 +99,14 @@ def numerical_gradient(loss, array, step=1e-5):
 
 # %%
 def relative_error(gradient, reference):
-    """max |gradient - reference| / max |reference|; infinite if the reference is zero (no proof)."""
+    """max |gradient - reference| / max |reference|, or infinity where that would prove nothing.
+
+    It proves nothing if the shapes differ, if anything is not finite, or if the reference is zero but for rounding.
+    """
     largest = np.abs(reference).max()
-    return np.abs(gradient - reference).max() / largest if largest > 0 else np.inf
+    if gradient.shape != reference.shape or not (1e-8 < largest < np.inf and np.isfinite(gradient).all()):
+        return np.inf
+    return float(np.abs(gradient - reference).max() / largest)
 
 
 # %% [markdown]
@@ -126,13 +138,13 @@ def relative_error(gradient, reference):
 #     dZ_i  = S_i (E_i - Σ_j E_ij S_ij)
 #
 # In words: from each cotangent subtract the row's weighted mean, then multiply by the weight. This costs N
-# operations per row in place of N². The explicit form needs one N × N matrix for each of N rows: for 1024
-# tokens 1024³ numbers, 8 GiB in float64. The row form needs none of them.
+# operations per row in place of N², and no matrix. The explicit form needs an N × N matrix for each of N rows: for
+# 1024 tokens 8 MiB at a time if each is built, used and dropped, and 8 GiB if all are kept.
 
 
 # %%
 def softmax_forward(Z):
-    exponentials = np.exp(Z - Z.max(axis=-1, keepdims=True))
+    exponentials = np.exp(Z - Z.max(axis=-1, keepdims=True))  # the shift cancels, and nothing overflows
     S = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return S, S  # the cache is S itself: the Jacobian needs nothing else
 
@@ -325,6 +337,13 @@ if __name__ == "__main__":
 # We check more than the sum. First each path alone: x moves in one reader while the other two keep their old
 # values. Then all seven ways to include or forget paths, each against the true gradient.
 
+
+# %%
+def loss_of_readers(Q, K, V, dcontext):
+    """The loss Σ context * dcontext, written as a function of what the three readers made of x."""
+    return ((softmax_forward(Q @ K.T / np.sqrt(Q.shape[1]))[0] @ V) * dcontext).sum()
+
+
 # %%
 if __name__ == "__main__":
     rng = np.random.default_rng(3)
@@ -334,9 +353,6 @@ if __name__ == "__main__":
     _, attention_cache = attention_forward(x, W_q, W_k, W_v)
     *_, Q, K, V, S, softmax_cache = attention_cache
 
-    def loss_of(Q, K, V):
-        return ((softmax_forward(Q @ K.T / np.sqrt(6))[0] @ V) * dcontext).sum()
-
     dZ = softmax_backward(dcontext @ V.T, softmax_cache)
     paths = {
         "Q": dZ @ K / np.sqrt(6) @ W_q.T,
@@ -344,9 +360,9 @@ if __name__ == "__main__":
         "V": S.T @ dcontext @ W_v.T,
     }
     paths_numerical = {
-        "Q": numerical_gradient(lambda: loss_of(x @ W_q, K, V), x),
-        "K": numerical_gradient(lambda: loss_of(Q, x @ W_k, V), x),
-        "V": numerical_gradient(lambda: loss_of(Q, K, x @ W_v), x),
+        "Q": numerical_gradient(lambda: loss_of_readers(x @ W_q, K, V, dcontext), x),
+        "K": numerical_gradient(lambda: loss_of_readers(Q, x @ W_k, V, dcontext), x),
+        "V": numerical_gradient(lambda: loss_of_readers(Q, K, x @ W_v, dcontext), x),
     }
     total_numerical = numerical_gradient(lambda: (attention_forward(x, W_q, W_k, W_v)[0] * dcontext).sum(), x)
 
@@ -421,7 +437,7 @@ if __name__ == "__main__":
 def cross_entropy_forward(logits, targets):
     positions = np.arange(len(targets))
     shifted = logits - logits.max(axis=-1, keepdims=True)  # as in the softmax: no overflow, same result
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (N, words)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (positions, words)
     loss = -log_p[positions, targets].mean()
     return loss, (log_p, targets)
 
@@ -574,12 +590,13 @@ def check_gradients(parameters, sentences, step=1e-5):
 
 
 # %%
-def print_check(errors, parameters, tolerance=1e-7):
-    """Print the table; return whether every tensor passed."""
-    print(f"    {'parameter':10} {'shape':>9}   largest relative error")
+def print_check(errors, tensors, tolerance=1e-7):
+    """Print a row for each tensor; return whether every one of them passed."""
+    width = max(map(len, ["gradient of", *errors]))
+    print(f"    {'gradient of':{width}} {'shape':>9}   largest relative error")
     for name, error in errors.items():
-        verdict = "ok" if error <= tolerance else "WRONG"
-        print(f"    {name:10} {parameters[name].shape!s:>9}   {error:.0e}   {verdict}")
+        verdict = "ok" if error <= tolerance else f"WRONG by {error:.0%}" if 0.01 < error < np.inf else "WRONG"
+        print(f"    {name:{width}} {tensors[name].shape!s:>9}   {error:.0e}   {verdict}")
     return all(error <= tolerance for error in errors.values())
 
 
@@ -591,6 +608,7 @@ if __name__ == "__main__":
 
     print("\nThe proof: each gradient against central differences, every entry")
     if not print_check(check_gradients(parameters, sentences), parameters):
+        print("    a gradient is wrong: nothing is trained with it")
         sys.exit(1)
 
 # %% [markdown]
@@ -620,14 +638,15 @@ def loss_floor(sentences):
 
 # %%
 def train(parameters, sentences, steps=1500, learning_rate=0.3):
-    """Update the parameters in place; return the loss before each step, and after the last."""
+    """Trained copies of the parameters, and the loss before each step and after the last."""
+    parameters = {name: value.copy() for name, value in parameters.items()}
     losses = []
     for _ in range(steps):
         loss, gradients = batch_loss_and_gradients(parameters, sentences)
         losses.append(loss)
         for name in parameters:
             parameters[name] -= learning_rate * gradients[name]
-    return [*losses, batch_loss(parameters, sentences)]
+    return parameters, [*losses, batch_loss(parameters, sentences)]
 
 
 # %%
@@ -640,7 +659,7 @@ def print_loss_curve(losses, floor):
 # %%
 if __name__ == "__main__":
     print("\nTraining: mean loss over all positions of all sentences")
-    losses = train(parameters, sentences)
+    trained, losses = train(parameters, sentences)
     print_loss_curve(losses, loss_floor(sentences))
 
 # %% [markdown]
@@ -673,9 +692,9 @@ def print_predictions(parameters, sentence, vocabulary):
 if __name__ == "__main__":
     print("\nPredictions: word -> true next word, and the probability given to it")
     for sentence in SENTENCES:
-        print_predictions(parameters, sentence, vocabulary)
+        print_predictions(trained, sentence, vocabulary)
     print("  a sentence never trained on:")
-    print_predictions(parameters, UNSEEN_SENTENCE, vocabulary)
+    print_predictions(trained, UNSEEN_SENTENCE, vocabulary)
 
 # %% [markdown]
 # **No positions: a bag of words.** The two sentences about the dog and the man get the same answers, word
@@ -688,7 +707,7 @@ if __name__ == "__main__":
 
 # %%
 if __name__ == "__main__":
-    dog_first, man_first = (predict(parameters, tokens)[0] for tokens, _ in sentences[:2])
+    dog_first, man_first = (predict(trained, tokens)[0] for tokens, _ in sentences[:2])
     same_words = [3, 4, 2, 0, 1]  # where each word of the first sentence stands in the second
     difference = np.abs(dog_first - man_first[same_words]).max()
     print("\nNo positions: 'the dog bites the man' and 'the man bites the dog'")
@@ -699,7 +718,7 @@ if __name__ == "__main__":
 
     print("\nNo mask: the first word 'a' is asked for the second")
     for sentence in ("a cat drinks milk today .", "a bird drinks milk today ."):
-        first = predict(parameters, encode(sentence, vocabulary)[0])[0][0]
+        first = predict(trained, encode(sentence, vocabulary)[0])[0][0]
         P_cat, P_bird = first[vocabulary.index("cat")], first[vocabulary.index("bird")]
         print(f"    {sentence:27} P(cat) = {P_cat:.2f}   P(bird) = {P_bird:.2f}")
 
@@ -727,7 +746,7 @@ def print_attention(parameters, sentence, vocabulary):
 if __name__ == "__main__":
     print("\nAttention: row = the word that looks, column = the word looked at")
     for sentence in (SENTENCES[0], SENTENCES[3], UNSEEN_SENTENCE):
-        print_attention(parameters, sentence, vocabulary)
+        print_attention(trained, sentence, vocabulary)
 
 # %% [markdown]
 # So the loss is near its floor, and the model is useless for writing: it predicts by looking at the answer,

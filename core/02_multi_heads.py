@@ -21,7 +21,8 @@
 # * **the causal mask**: each word sees itself and the words before it, *proved* forwards and backwards;
 # * **heads**: the width C is split into H heads of width D = C / H, each with attention weights of its own.
 #
-# The whole forward pass, for one sentence of T tokens:
+# The whole forward pass, for one sentence of T tokens. (T is the usual letter for the length of a sequence. Chapter 1
+# called it N, since its theme was the N × N Jacobian.)
 #
 # | step                                     | shape            | meaning                                    |
 # |------------------------------------------|------------------|--------------------------------------------|
@@ -45,12 +46,15 @@ import sys
 
 import numpy as np
 
+# %% [markdown]
+# The two instruments of chapter 1, unchanged: central differences, and the relative error.
+
 
 # %%
 def numerical_gradient(loss, array, step=1e-5):
-    """Central differences of `loss()`, a function of no arguments that reads `array`, for every entry.
+    """Central differences of `loss()` with respect to every entry of `array`.
 
-    The truncation error is of order step², the rounding error of order 2.2e-16 / step: 1e-5 balances the two.
+    `loss` takes no arguments and reads `array`, which is changed in place, entry by entry, and restored.
     """
     gradient = np.zeros_like(array)
     for index in np.ndindex(array.shape):
@@ -66,9 +70,14 @@ def numerical_gradient(loss, array, step=1e-5):
 
 # %%
 def relative_error(gradient, reference):
-    """max |gradient - reference| / max |reference|; infinite if the reference is zero (no proof)."""
+    """max |gradient - reference| / max |reference|, or infinity where that would prove nothing.
+
+    It proves nothing if the shapes differ, if anything is not finite, or if the reference is zero but for rounding.
+    """
     largest = np.abs(reference).max()
-    return np.abs(gradient - reference).max() / largest if largest > 0 else np.inf
+    if gradient.shape != reference.shape or not (1e-8 < largest < np.inf and np.isfinite(gradient).all()):
+        return np.inf
+    return float(np.abs(gradient - reference).max() / largest)
 
 
 # %% [markdown]
@@ -171,7 +180,7 @@ def causal_mask(T):
 def softmax_forward(Z):
     exponentials = np.exp(Z - Z.max(axis=-1, keepdims=True))  # the shift cancels, and nothing overflows
     S = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return S, S
+    return S, S  # the cache is S itself: the Jacobian needs nothing else
 
 
 def softmax_backward(dS, cache):
@@ -293,6 +302,25 @@ def multi_head_attention_backward(dy, cache):
 # wrote. It cannot prove that you wrote what you meant.* For that, test what the layer is for: here, that
 # the last word hears of the first.
 
+
+# %%
+def wrong_split_forward(x, W_q, W_k, W_v, W_o, heads):
+    T, C = x.shape
+    Q, K, V = ((x @ W).reshape(heads, T, C // heads) for W in (W_q, W_k, W_v))  # the right shape, and wrong
+    context, attention_cache = masked_attention_forward(Q, K, V)
+    y = context.reshape(T, C) @ W_o
+    return y, (W_q, W_k, W_v, W_o, attention_cache)
+
+
+def wrong_split_backward(dy, cache):
+    W_q, W_k, W_v, W_o, attention_cache = cache
+    context_shape = attention_cache[0].shape  # that of Q
+    dcontext = (dy @ W_o.T).reshape(context_shape)  # y = context.reshape(T, C) @ W_o
+    dQ, dK, dV = masked_attention_backward(dcontext, attention_cache)  # context = masked_attention(Q, K, V)
+    dQ, dK, dV = (d.reshape(dy.shape) for d in (dQ, dK, dV))  # Q = (x @ W_q).reshape(...), also K and V
+    return dQ @ W_q.T + dK @ W_k.T + dV @ W_v.T  # dx, from Q, K, V = x @ W_q, x @ W_k, x @ W_v
+
+
 # %%
 if __name__ == "__main__":
     rng = np.random.default_rng(2)
@@ -304,22 +332,16 @@ if __name__ == "__main__":
         mine = slice(8 * h, 8 * h + 8)
         Q, K, V = ((x @ W[:, mine])[None] for W in (W_q, W_k, W_v))  # one head: (1, T, D)
         y_one_by_one += masked_attention_forward(Q, K, V)[0][0] @ W_o[mine]
-
-    def wrong_forward(x):
-        Q, K, V = ((x @ W).reshape(2, 8, 8) for W in (W_q, W_k, W_v))  # the right shape (H, T, D), and wrong
-        context, cache = masked_attention_forward(Q, K, V)
-        return context.reshape(8, 16) @ W_o, cache
-
+    weights = (W_q, W_k, W_v, W_o)
     dy = rng.normal(size=(8, 16))
-    y_wrong, wrong_cache = wrong_forward(x)
-    dQ, dK, dV = masked_attention_backward((dy @ W_o.T).reshape(2, 8, 8), wrong_cache)
-    dx_wrong = dQ.reshape(8, 16) @ W_q.T + dK.reshape(8, 16) @ W_k.T + dV.reshape(8, 16) @ W_v.T
-    dx_wrong_numerical = numerical_gradient(lambda: (wrong_forward(x)[0] * dy).sum(), x)
+    y_wrong, wrong_cache = wrong_split_forward(x, *weights, heads=2)
+    dx_wrong = wrong_split_backward(dy, wrong_cache)
+    dx_wrong_numerical = numerical_gradient(lambda: (wrong_split_forward(x, *weights, heads=2)[0] * dy).sum(), x)
 
     x_changed = x.copy()
     x_changed[0] += rng.normal(size=16)  # another first word
-    y_changed, _ = multi_head_attention_forward(x_changed, W_q, W_k, W_v, W_o, heads=2)
-    y_wrong_changed, _ = wrong_forward(x_changed)
+    y_changed, _ = multi_head_attention_forward(x_changed, *weights, heads=2)
+    y_wrong_changed, _ = wrong_split_forward(x_changed, *weights, heads=2)
 
     same = np.all(merge_heads(split_heads(x, heads=2)) == x)
     error_wrong = relative_error(dx_wrong, dx_wrong_numerical)
@@ -346,8 +368,8 @@ if __name__ == "__main__":
 # %%
 def cross_entropy_forward(logits, targets):
     positions = np.arange(len(targets))
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (T, words)
+    shifted = logits - logits.max(axis=-1, keepdims=True)  # as in the softmax: no overflow, same result
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (positions, words)
     loss = -log_p[positions, targets].mean()
     return loss, (log_p, targets)
 
@@ -444,12 +466,13 @@ def check_gradients(parameters, sentences, heads=2, step=1e-5):
 
 
 # %%
-def print_check(errors, parameters, tolerance=1e-7):
-    """Print the table; return whether every tensor passed."""
-    print(f"    {'parameter':10} {'shape':>9}   largest relative error")
+def print_check(errors, tensors, tolerance=1e-7):
+    """Print a row for each tensor; return whether every one of them passed."""
+    width = max(map(len, ["gradient of", *errors]))
+    print(f"    {'gradient of':{width}} {'shape':>9}   largest relative error")
     for name, error in errors.items():
-        verdict = "ok" if error <= tolerance else "WRONG"
-        print(f"    {name:10} {parameters[name].shape!s:>9}   {error:.0e}   {verdict}")
+        verdict = "ok" if error <= tolerance else f"WRONG by {error:.0%}" if 0.01 < error < np.inf else "WRONG"
+        print(f"    {name:{width}} {tensors[name].shape!s:>9}   {error:.0e}   {verdict}")
     return all(error <= tolerance for error in errors.values())
 
 
@@ -462,6 +485,7 @@ if __name__ == "__main__":
 
     print("\nThe proof: each gradient against central differences, every entry")
     if not print_check(check_gradients(parameters, [sentences[0], sentences[-1]]), parameters):
+        print("    a gradient is wrong: nothing is trained with it")
         sys.exit(1)
 
 # %% [markdown]
@@ -534,34 +558,46 @@ if __name__ == "__main__":
 # ΠSΠᵀ. So the output is ΠSΠᵀΠV = ΠSV. *Permute the words, and the outputs are permuted likewise*: attention
 # is equivariant, and no word's output knows of the order.
 #
-# The mask breaks this a little: word t knows *which* words came before it, but not in what order. With the
-# same last word and the same words before it, the last output is the same. Adding P makes it different.
+# The mask breaks this a little: in one layer, word t knows *which* words came before it, but not in what order. With
+# the same last word and the same words before it, the last output is the same. Adding P makes it different.
+#
+# This holds for a single layer. In a stack of causal layers the words below have each seen a beginning of their own,
+# so what the second layer reads depends on the order: depth can recover it from the mask alone. The last line of the
+# table shows it, with the same attention applied twice. Our model has one layer, and needs P.
+
+
+# %%
+def unmasked_attention(x, W_q, W_k, W_v):
+    return softmax_forward((x @ W_q) @ (x @ W_k).T / np.sqrt(W_q.shape[1]))[0] @ (x @ W_v)
+
+
+# %%
+def masked_attention(x, W_q, W_k, W_v, heads):
+    Q, K, V = (split_heads(x @ W, heads) for W in (W_q, W_k, W_v))
+    return merge_heads(masked_attention_forward(Q, K, V)[0])
+
 
 # %%
 if __name__ == "__main__":
     rng = np.random.default_rng(3)
     x = rng.normal(size=(7, 16))
     P = rng.normal(size=(7, 16))
-    W_q, W_k, W_v, W_o = rng.normal(size=(4, 16, 16)) / 4
+    weights = rng.normal(size=(3, 16, 16)) / 4  # W_q, W_k, W_v
     order = np.array([3, 0, 5, 2, 4, 1, 6])  # the last word stays the last
 
-    def unmasked_attention(x):
-        return softmax_forward((x @ W_q) @ (x @ W_k).T / 4)[0] @ (x @ W_v)
-
-    def masked_attention(x):
-        return multi_head_attention_forward(x, W_q, W_k, W_v, W_o, heads=2)[0]
-
-    no_mask = unmasked_attention(x[order]) - unmasked_attention(x)[order]
-    no_mask_P = unmasked_attention(x[order] + P) - unmasked_attention(x + P)[order]
-    mask = masked_attention(x[order])[-1] - masked_attention(x)[-1]
-    mask_P = masked_attention(x[order] + P)[-1] - masked_attention(x + P)[-1]
     print("\nThe order of the words: permute them, compare each word's output with its old one")
     print("                                       without P     with P")
-    for title, without, with_P in (
-        ("no mask, all words", no_mask, no_mask_P),
-        ("mask, last word (it stays last)", mask, mask_P),
-    ):
-        print(f"    {title:34} {np.abs(without).max():7.0e}    {np.abs(with_P).max():7.3f}")
+    changes = []
+    for position in (np.zeros((7, 16)), P):
+        before, after = x + position, x[order] + position
+        changes.append([unmasked_attention(after, *weights) - unmasked_attention(before, *weights)[order]])
+        for _ in range(2):  # the second time, the first layer's outputs are read
+            before, after = (masked_attention(words, *weights, heads=2) for words in (before, after))
+            changes[-1].append(after[-1] - before[-1])
+    titles = ("no mask, all words", "mask, last word (it stays last)", "mask, last word, two layers")
+    for title, without, with_P in zip(titles, *changes, strict=True):
+        largest, largest_P = np.abs(without).max(), np.abs(with_P).max()
+        print(f"    {title:34} {largest:7{'.3f' if largest > 1e-3 else '.0e'}}    {largest_P:7.3f}")
 
 # %% [markdown]
 # ## Training
@@ -608,7 +644,8 @@ def losses_by_position(parameters, sentences, heads=2):
 
 # %%
 def train(parameters, sentences, steps=1000, learning_rate=0.3, heads=2, frozen=()):
-    """Update all but the frozen parameters in place; return the loss before each step, and after the last."""
+    """Trained copies of all but the frozen parameters, and the loss before each step and after the last."""
+    parameters = {name: value.copy() for name, value in parameters.items()}
     losses = []
     for _ in range(steps):
         loss, gradients = batch_loss_and_gradients(parameters, sentences, heads)
@@ -616,7 +653,7 @@ def train(parameters, sentences, steps=1000, learning_rate=0.3, heads=2, frozen=
         for name in parameters:
             if name not in frozen:
                 parameters[name] -= learning_rate * gradients[name]
-    return [*losses, batch_loss(parameters, sentences, heads)]
+    return parameters, [*losses, batch_loss(parameters, sentences, heads)]
 
 
 # %%
@@ -634,24 +671,26 @@ if __name__ == "__main__":
     floor_without = loss_floor(sentences, view_without_positions)
 
     print("\nTraining with positions: mean loss over all positions of all sentences")
-    print_loss_curve(train(parameters, sentences), floor_with.mean())
+    trained, losses = train(parameters, sentences)
+    print_loss_curve(losses, floor_with.mean())
     print("\nTraining without positions, P = 0")
-    print_loss_curve(train(without_positions, sentences, frozen=("P",)), floor_without.mean())
+    trained_without, losses = train(without_positions, sentences, frozen=("P",))
+    print_loss_curve(losses, floor_without.mean())
 
     print("\nLoss by position, mean over the sentences")
     roles = ["the", "subject", "near", "the", "noun", "adverb", "verb"]
     print(" " * 22 + "".join(f"{role:>9}" for role in roles))
     for title, values in (
-        ("with positions", losses_by_position(parameters, sentences)),
+        ("with positions", losses_by_position(trained, sentences)),
         ("    floor", floor_with),
-        ("without positions", losses_by_position(without_positions, sentences)),
+        ("without positions", losses_by_position(trained_without, sentences)),
         ("    floor", floor_without),
     ):
         print(f"    {title:18}" + "".join(f"{value:9.3f}" for value in values))
     print("    without positions, the adverb cannot tell the subject from the other noun:")
     for sentence in (sentences[8], sentences[10]):
         cells = []
-        for model in (parameters, without_positions):
+        for model in (trained, trained_without):
             p = predict(model, sentence[0])[0][5]
             P_eats, P_eat = p[vocabulary.index("eats")], p[vocabulary.index("eat")]
             cells.append(f"P(eats) = {P_eats:.2f}, P(eat) = {P_eat:.2f}")
@@ -669,7 +708,7 @@ if __name__ == "__main__":
 if __name__ == "__main__":
     print("\nUnseen sentences: the probability of the true verb, and the likeliest word")
     for tokens, targets in unseen:
-        probabilities, _ = predict(parameters, tokens)
+        probabilities, _ = predict(trained, tokens)
         likeliest = vocabulary[probabilities[5].argmax()]
         words = " ".join(vocabulary[token] for token in tokens[:6])
         P_true = probabilities[5, targets[5]]
@@ -697,12 +736,12 @@ def print_heads(S, words):
 if __name__ == "__main__":
     tokens, _ = unseen[0]
     print("\nAttention in an unseen sentence: row = the word that looks, column = the word looked at")
-    print_heads(predict(parameters, tokens)[1], [vocabulary[token] for token in tokens])
+    print_heads(predict(trained, tokens)[1], [vocabulary[token] for token in tokens])
 
-    later = max(np.triu(predict(parameters, tokens)[1], k=1).max() for tokens, _ in sentences + unseen)
+    later = max(np.triu(predict(trained, tokens)[1], k=1).max() for tokens, _ in sentences + unseen)
     print(f"    blank: the later words. Their largest weight in all 16 sentences == 0.0   {later == 0.0}")
 
-    S_mean = np.mean([predict(parameters, tokens)[1] for tokens, _ in sentences + unseen], axis=0)
+    S_mean = np.mean([predict(trained, tokens)[1] for tokens, _ in sentences + unseen], axis=0)
     print("\nThe adverb's attention, mean over all 16 sentences")
     print(" " * 10 + "".join(f"{role:>9}" for role in roles[:6]))
     for h in range(2):
@@ -741,9 +780,9 @@ def ending_and_stem(parameters, sentences, vocabulary, heads=2):
 if __name__ == "__main__":
     print("\nA head is silenced: share of the right ending and stem, mean over all 16 sentences (chance: 0.50)")
     for title, model in (
-        ("both heads", parameters),
-        ("without head 0", without_head(parameters, 0)),
-        ("without head 1", without_head(parameters, 1)),
+        ("both heads", trained),
+        ("without head 0", without_head(trained, 0)),
+        ("without head 1", without_head(trained, 1)),
     ):
         ending, stem = ending_and_stem(model, sentences + unseen, vocabulary)
         print(f"    {title:16} ending {ending:.2f}   stem {stem:.2f}")
