@@ -10,7 +10,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 3. The complete Transformer block
 #
@@ -131,8 +130,8 @@ def softmax_backward(dS, cache):
 # %% [markdown]
 # ## LayerNorm: one input, three routes
 #
-# Each row of x (one token) is shifted to mean 0 and scaled to variance 1 over its C entries, then given a
-# learned scale and offset:
+# Each row of x (one token) is shifted to mean 0 and scaled to variance 1 over its C entries, then given a learned
+# scale and offset:
 #
 #     mean     = (1/C) Σ_j x_j
 #     variance = (1/C) Σ_j (x_j - mean)²
@@ -144,9 +143,8 @@ def softmax_backward(dS, cache):
 # and gamma_j multiplies in every row, so each gathers a sum over the rows: `dbeta = Σ_rows dy`,
 # `dgamma = Σ_rows dy * x_hat`; and `dx_hat = dy * gamma`.
 #
-# Now one x_i. It reaches the loss by three routes, because x_hat_j is a function of three quantities,
-# x_hat_j(x_j, mean, variance), and x_i moves all of them. The total derivative is the sum over the
-# routes:
+# Now one x_i. It reaches the loss by three routes, because x_hat_j is a function of three quantities, x_hat_j(x_j,
+# mean, variance), and x_i moves all of them. The total derivative is the sum over the routes:
 #
 #     dx_i  =  Σ_j dx_hat_j ∂x_hat_j/∂x_i   +   dmean · ∂mean/∂x_i   +   dvariance · ∂variance/∂x_i
 #              direct                           through the mean         through the variance
@@ -155,13 +153,12 @@ def softmax_backward(dS, cache):
 #
 #     direct_i = dx_hat_i / std
 #
-# **Through the mean.** The mean is subtracted in every numerator, hence `dmean = -Σ_j dx_hat_j / std`,
-# and each x_i contributes 1/C of itself to the mean:
+# **Through the mean.** The mean is subtracted in every numerator, hence `dmean = -Σ_j dx_hat_j / std`, and each x_i
+# contributes 1/C of itself to the mean:
 #
 #     through_mean_i = dmean / C = -(1/std) · mean_j(dx_hat_j)
 #
-# **Through the variance ("variance routing").** The variance sits in every denominator. With std = √(v +
-# ε),
+# **Through the variance ("variance routing").** The variance sits in every denominator. With std = √(v + ε),
 #
 #     d(1/std)/dv = -(1/2) (v + ε)^(-3/2) = -1/(2 std³)
 #
@@ -171,22 +168,22 @@ def softmax_backward(dS, cache):
 #     ∂variance/∂x_i = (2/C) (x_i - mean) = (2/C) std x_hat_i                      (the mean held fixed)
 #     through_variance_i = dvariance · ∂variance/∂x_i = -(1/std) · x_hat_i · mean_j(dx_hat_j x_hat_j)
 #
-# **A fourth route?** The mean also stands inside the variance: x_i -> mean -> variance. That route
-# exists, and it carries exactly nothing:
+# **A fourth route?** The mean also stands inside the variance: x_i -> mean -> variance. That route exists, and it
+# carries exactly nothing:
 #
 #     ∂variance/∂mean = -(2/C) Σ_j (x_j - mean) = 0
 #
-# because deviations from the mean sum to zero. Put differently, the mean is the very point at which the
-# mean squared deviation is smallest, and at a minimum the derivative vanishes.
+# because deviations from the mean sum to zero. Put differently, the mean is the very point at which the mean squared
+# deviation is smallest, and at a minimum the derivative vanishes.
 #
 # **The sum.** All three share the factor 1/std:
 #
 #     dx = (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat)) / std
 #
-# It reads as geometry. The subtractions remove from dx_hat its component along (1, ..., 1) and its
-# component along x_hat. They must: shifting a row or stretching it does not change x_hat, so the gradient
-# can have no part in those two directions. (For the stretch this holds up to ε, which does not stretch
-# along: below, sum(dx * x_hat) is of the size of ε, not of rounding.)
+# It reads as geometry. The subtractions remove from dx_hat its component along (1, ..., 1) and its component along
+# x_hat. They must: shifting a row or stretching it does not change x_hat, so the gradient can have no part in those
+# two directions. (For the stretch this holds up to ε, which does not stretch along: below, sum(dx * x_hat) is of the
+# size of ε, not of rounding.)
 
 
 # %%
@@ -211,8 +208,7 @@ def layer_norm_backward(dy, cache):
 
 
 # %% [markdown]
-# The same gradient once more, unfolded: each line is one line of the derivation, and nothing has been
-# cancelled.
+# The same gradient once more, unfolded: each line is one line of the derivation, and nothing has been cancelled.
 
 
 # %%
@@ -708,13 +704,13 @@ if __name__ == "__main__":
 # %% [markdown]
 # ## Initialisation
 #
-# Let `y_j = Σ_i x_i W_ij` with N independent inputs of variance 1 and weights of mean 0 and variance v.
-# The N terms are uncorrelated, so Var(y_j) = N v. One layer multiplies the variance by N v, and L layers
-# by (N v)^L: only v = 1/N, a standard deviation of 1/√N, neither explodes nor vanishes. The last column
-# below is this theory at the last depth; single chains scatter about it, the more the deeper.
+# Let `y_j = Σ_i x_i W_ij` with N independent inputs of variance 1 and weights of mean 0 and variance v. The N terms
+# are uncorrelated, so Var(y_j) = N v. One layer multiplies the variance by N v, and L layers by (N v)^L: only v =
+# 1/N, a standard deviation of 1/√N, neither explodes nor vanishes. The last column below is this theory at the last
+# depth; single chains scatter about it, the more the deeper.
 #
-# The backward `dx = dy @ W.T` is a product too, but it sums over the *outputs*. It keeps the cotangent's
-# variance if v = 1/out. Where in ≠ out, forward and backward cannot both be served:
+# The backward `dx = dy @ W.T` is a product too, but it sums over the *outputs*. It keeps the cotangent's variance if
+# v = 1/out. Where in ≠ out, forward and backward cannot both be served:
 #
 # - **Xavier** takes v = 2/(in + out), the harmonic mean of 1/in and 1/out: a compromise between forward
 #   and backward, and 1/N again where the matrix is square.
@@ -818,23 +814,22 @@ if __name__ == "__main__":
     show_stacks()
 
 # %% [markdown]
-# **Without LayerNorm.** SwiGLU is a product of two factors that each grow with x. While x is small it
-# adds next to nothing. Once the variance has passed 1, doubling x about quadruples the output, so each
-# block squares the scale: from level 6 on, the exponent of the variance about doubles in every row. The
-# exponent of a bare chain only grows in proportion to depth. The gradient meets the same factors on its
-# way down. And where x is huge, the scores are huge, and the softmax is exactly one-hot. The Jacobian of
-# a one-hot row, `diag(S) - S Sᵀ`, is zero: |dW_q| is exactly 0 in the upper blocks, which can never learn
-# where to look, while |dW_gate| beside it stands at 1e51. With x entering at variance 1, float64 itself
-# gives up.
+# **Without LayerNorm.** SwiGLU is a product of two factors that each grow with x. While x is small it adds next to
+# nothing. Once the variance has passed 1, doubling x about quadruples the output, so each block squares the scale:
+# from level 6 on, the exponent of the variance about doubles in every row. The exponent of a bare chain only grows in
+# proportion to depth. The gradient meets the same factors on its way down. And where x is huge, the scores are huge,
+# and the softmax is exactly one-hot. The Jacobian of a one-hot row, `diag(S) - S Sᵀ`, is zero: |dW_q| is exactly 0 in
+# the upper blocks, which can never learn where to look, while |dW_gate| beside it stands at 1e51. With x entering at
+# variance 1, float64 itself gives up.
 #
-# **With pre-LayerNorm.** Each branch reads a normalised input, so it adds much the same variance however
-# large x has become. The variance does not stay at 1. It grows, but roughly in proportion to depth; hence
-# the final LayerNorm before W_lm. Downwards, the shortcut passes dx on unchanged, and LayerNorm divides
-# what the branch adds by std, which is larger the higher the block: |dx| grows slowly. The jump at level
-# 0 is the same 1/std: x enters with std 0.3, and LayerNorm's backward divides by it.
+# **With pre-LayerNorm.** Each branch reads a normalised input, so it adds much the same variance however large x has
+# become. The variance does not stay at 1. It grows, but roughly in proportion to depth; hence the final LayerNorm
+# before W_lm. Downwards, the shortcut passes dx on unchanged, and LayerNorm divides what the branch adds by std,
+# which is larger the higher the block: |dx| grows slowly. The jump at level 0 is the same 1/std: x enters with std
+# 0.3, and LayerNorm's backward divides by it.
 #
-# So pre-LayerNorm is not what makes gradients equal at every level. It turns growth that is exponential,
-# or worse, into growth that training can live with.
+# So pre-LayerNorm is not what makes gradients equal at every level. It turns growth that is exponential, or worse,
+# into growth that training can live with.
 
 # %% [markdown]
 # ## The optimizer
@@ -920,10 +915,10 @@ if __name__ == "__main__":
 # ## Training
 #
 # Six sentences and a loss at every position. They differ in three words only: who walks, where to, and what is
-# ordered at the end. The previous word never tells: *the* is followed by *harbour* or *market*, *orders* by one of
-# three drinks, and the name that decides stands four or ten words back. Only attention can look back. Each sentence
-# begins with a name of its own, so a model that uses all it has seen can predict every next word, and the loss can go
-# to zero.
+# ordered at the end. At two positions the word itself does not tell what follows: after *the* comes *harbour* or
+# *market*, after *orders* one of three drinks, and the name that decides stands three or nine words back. Only
+# attention can look back. Each sentence begins with a name of its own, so a model that uses all it has seen can
+# predict every next word, and the loss can go to zero.
 
 # %%
 SENTENCES = [
@@ -952,7 +947,8 @@ def encode(sentence, vocabulary):
 # **A quiet start.** W_q, W_k and W_v begin at a hundredth of their usual size. All scores are then nearly equal, so
 # each word attends evenly to everything up to it, and what it fetches is next to nothing. The reason is not that
 # training needs this. It is that otherwise the attention of chance is mixed with the attention that was learned, and
-# nobody can tell them apart. Now, whatever attention does in the end, it has learned.
+# nobody can tell them apart. Now, whatever attention does in the end, it has learned. The last section builds on
+# this.
 
 
 # %%
@@ -1096,6 +1092,13 @@ if __name__ == "__main__":
         print(f"    {prompt} | {continuation}" + ("" if known else "   (a beginning it never saw)"))
 
 # %% [markdown]
+# The loss fell to less than a hundredth of the floor without looking back, so attention does bring what the current
+# word cannot know. The columns show how: *the* and *orders* look back at the name, past all that stands between.
+# Untrained they look everywhere alike. And the beginning that was never seen ends as the name demands, although the
+# place never stood with it: carol orders coffee. The seed was chosen for columns that are easy to read; other seeds
+# spread their attention wider, and predict as well.
+
+# %% [markdown]
 # ## The trap
 #
 # Everything above looks right, and is. Would we have noticed if it were not? The planted bug in `block_backward`
@@ -1165,3 +1168,29 @@ if __name__ == "__main__":
     errors = check_gradients(blind_point, [CHECK_SENTENCE], backward=model_backward_with_bug)
     print(f"    largest relative error of the wrong backward {max(errors.values()):.0e}, by LayerNorm's epsilon alone")
     print("\nA falling loss proves nothing.")
+
+# %% [markdown]
+# The first two curves can hardly be told apart. Yet one backward is right, and the other is wrong in three tensors:
+# by about nine tenths at the first step of training, and by more than their own size at the point of the check. The
+# control stays at 0.09: attention had to learn, and with wrong gradients it did. The seed matters little. With each
+# of the seeds 0 to 9 the first two runs end between 0.0004 and 0.0007; the control ends between 0.06 and 0.16 with
+# nine of them, and at 0.009 with one.
+#
+# What had to learn? Not all three. With W_q and W_k frozen all words attend evenly, and for these sentences that is
+# enough if W_v learns. With W_v frozen, the others in time make up for its size. And at their usual size all three
+# might have stayed as chance drew them, since E and the later layers arrange themselves around whatever attention
+# fetches. From that start the control would have done as well as the right gradient, and the comparison would have
+# shown nothing. That is no comfort: a model that learns around random attention learns around wrong gradients too.
+#
+# Why does the loss not show the bug? LN(x) is x, shifted and stretched row by row, so the wrong gradient points roughly
+# where the right one does, as the cosines show. Its size is wrong, but Adam divides by the size. Training is a
+# feedback loop, and feedback absorbs errors. That is its strength, and it is what makes the loss useless as a test.
+# On a harder problem the same bug may cost accuracy, and nobody would miss it, because nobody has seen the right
+# curve.
+#
+# What does prove something is the table: every entry of every tensor against differences, each layer with a random
+# cotangent, at a point where nothing is 0 or 1 by construction. The last figure shows how much the point matters:
+# where x is already normalised, x and LN(x) differ by ε alone, and a check with a tolerance of 1e-4 would have let
+# the bug pass.
+#
+# **A falling loss proves nothing.**
