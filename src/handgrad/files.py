@@ -7,21 +7,18 @@ from pathlib import Path
 from .errors import HandgradError
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file; a `HandgradError` says why it cannot be read."""
+def read_text_file(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte-order mark, its line ends as they are.
+
+    A `HandgradError` says why it cannot be read.
+    """
     try:
-        return path.read_bytes()
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HandgradError(f"{path}: not UTF-8 (byte {error.start})") from None
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise HandgradError(f"{path}: {'is a folder' if path.is_dir() else reason}") from None
-
-
-def read_text_file(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark, its line ends as they are."""
-    try:
-        return read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HandgradError(f"{path}: not UTF-8 (byte {error.start})") from None
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -34,7 +34,10 @@ def read_text(path: Path) -> str:
 
 
 class Corpus(NamedTuple):
-    """The tokens to learn from, the held-out tokens, and how many characters stand behind the first of the latter."""
+    """The tokens to learn from, the held-out tokens, and the number of characters of those held out but the first.
+
+    The first held-out token is predicted by nothing, so its characters do not count.
+    """
 
     training: Array
     validation: Array
