@@ -75,10 +75,28 @@ def test_the_mask_is_exact_at_any_scores() -> None:
 
 
 def test_the_mask_is_read_only_and_of_float32() -> None:
-    mask = layers.causal_mask(2)
+    mask = layers.causal_mask(2, 2)
     np.testing.assert_array_equal(mask, np.array([[0, -np.inf], [0, 0]], np.float32), strict=True)
     with pytest.raises(ValueError, match="read-only"):
         mask[0, 0] = 1
+
+
+def test_fewer_queries_than_keys_are_those_of_the_last_positions() -> None:
+    q, k, v = normal((3, 2, 2, 5, 4))
+    whole, _ = layers.causal_attention_forward(q, k, v, scale=0.5)
+    for T in (1, 2, 5):
+        last, _ = layers.causal_attention_forward(q[:, :, -T:], k, v, scale=0.5)
+        np.testing.assert_allclose(last, whole[:, :, -T:], rtol=1e-13)
+
+
+def test_positions_may_start_later() -> None:
+    x, table = normal((2, 3, 4)), normal((5, 4))
+    y, cache = layers.positions_forward(x, table, start=2)
+    np.testing.assert_array_equal(y, x + table[2:])
+    _, dtable = layers.positions_backward(x, cache)
+    np.testing.assert_array_equal(dtable[:2], 0)
+    with pytest.raises(ValueError, match=r"^6 positions, but the table has 5$"):
+        layers.positions_forward(x, table, start=3)
 
 
 def test_the_scale_multiplies_the_scores() -> None:

@@ -32,6 +32,11 @@ EDGES = {
         layers.causal_attention_backward,
         {name: normal((1, 1, 4, 3)) for name in "qkv"},
     ),
+    "attention, fewer queries than keys": Case(
+        partial(layers.causal_attention_forward, scale=0.5),
+        layers.causal_attention_backward,
+        {"q": normal((2, 2, 2, 3)), "k": normal((2, 2, 5, 3)), "v": normal((2, 2, 5, 3))},
+    ),
     "multi_head_attention, one head": Case(
         partial(layers.multi_head_attention_forward, heads=1),
         layers.multi_head_attention_backward,
@@ -51,6 +56,11 @@ EDGES = {
         partial(layers.cross_entropy_forward, targets=np.array([2])),
         layers.cross_entropy_backward,
         {"logits": normal((1, 3))},
+    ),
+    "positions, a later start": Case(
+        partial(layers.positions_forward, start=2),
+        layers.positions_backward,
+        {"x": normal((2, 3, 4)), "table": normal((7, 4))},
     ),
     "positions, full context": Case(
         layers.positions_forward, layers.positions_backward, {"x": normal((2, 3, 4)), "table": normal((3, 4))}

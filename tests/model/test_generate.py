@@ -8,6 +8,7 @@ import pytest
 
 from handgrad.errors import HandgradError
 from handgrad.model import (
+    Decoder,
     ModelConfig,
     Parameters,
     generate_tokens,
@@ -15,6 +16,8 @@ from handgrad.model import (
     initial_parameters,
     next_token_probabilities,
 )
+from handgrad.model.generate import until
+from handgrad.proof import relative_error
 
 CONFIG = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=4, vocabulary=9)
 PARAMETERS = initial_parameters(CONFIG, seed=3)
@@ -79,12 +82,51 @@ def test_should_rounding_leave_the_sum_short_of_1_the_last_token_is_drawn(monkey
     assert next(generate_tokens(np.array([0]), parameters.tree, config)) == 9
 
 
-def test_greedy_takes_the_most_probable_token_of_the_last_window() -> None:
+def test_a_full_window_forgets_its_oldest_quarter() -> None:
+    """Greedy tokens against the whole forward on what should be in the window: 2, 3, 4, then 3, 4, 3, 4, ... tokens."""
     text = [5, 1]
-    for token in draw(8, temperature=0.0):
-        logits, _ = gpt_forward(np.array([text[-4:]]), PARAMETERS.tree, CONFIG)
+    for token, seen in zip(draw(9, temperature=0.0), [2, 3, 4, 3, 4, 3, 4, 3, 4], strict=True):
+        logits, _ = gpt_forward(np.array([text[-seen:]]), PARAMETERS.tree, CONFIG)
         assert token == logits[0, -1].argmax()
         text.append(token)
+
+
+def test_a_context_of_one_sees_one() -> None:
+    config = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=1, vocabulary=9)
+    parameters = initial_parameters(config, seed=3)
+    tokens = list(itertools.islice(generate_tokens(np.array([4, 5]), parameters.tree, config, temperature=0.0), 6))
+    for before, token in itertools.pairwise([5, *tokens]):
+        logits, _ = gpt_forward(np.array([[before]]), parameters.tree, config)
+        assert token == logits[0, -1].argmax()
+
+
+@pytest.mark.parametrize("pieces", [[6], [1] * 6, [3, 1, 2], [1, 5]])
+def test_reading_in_pieces_is_reading_at_once(pieces: list[int]) -> None:
+    """In float64, a batch of three: the logits after each piece against the whole forward up to there."""
+    config = ModelConfig(layers=2, heads=2, width=8, hidden=12, context=6, vocabulary=9)
+    parameters = initial_parameters(config, seed=3, dtype=np.float64)
+    tokens = np.random.default_rng(0).integers(9, size=(3, 6))
+    decoder = Decoder(parameters.tree, config, batch=3)
+    for _ in range(2):  # and once more, after forgetting
+        for end, length in zip(itertools.accumulate(pieces), pieces, strict=True):
+            logits, _ = gpt_forward(tokens[:, :end], parameters.tree, config)
+            assert relative_error(decoder.read(tokens[:, end - length : end]), logits[:, -1]) < 1e-13
+        assert decoder.length == 6
+        decoder.forget()
+
+
+@pytest.mark.parametrize("stops", [[], ["n"], ["ana"], ["nab"], ["xyz", "an"], ["banana!"], ["a", "b"], ["ab", "nanab"]])
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a_text_ends_before_the_first_stop_however_it_is_cut(stops: list[str], size: int) -> None:
+    text = "bananabanana"
+    ends = [text.index(stop) for stop in stops if stop in text]
+    pieces = list(until((text[at : at + size] for at in range(0, len(text), size)), stops))
+    assert "".join(pieces) == text[: min(ends, default=len(text))]
+
+
+def test_what_cannot_begin_a_stop_is_not_held_back() -> None:
+    pieces = until(iter("banana"), ["nax"])
+    assert [next(pieces) for _ in range(4)] == ["b", "a", "na", "na"]
 
 
 def test_the_seed_decides() -> None:

@@ -1,4 +1,7 @@
-"""y = softmax(mask(q @ kᵀ · scale)) @ v, per head; a query sees the keys up to its own position."""
+"""y = softmax(mask(q @ kᵀ · scale)) @ v, per head; a query sees the keys up to its own position.
+
+There may be more keys than queries: the T queries are then those of the last T of S positions.
+"""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,22 +24,22 @@ class CausalAttentionCache(NamedTuple):
 
 
 @lru_cache(maxsize=4)
-def causal_mask(T: int) -> Float[Array, "T T"]:
-    """0 where query t (row) may see key s (column), s <= t; minus infinity above the diagonal. Read-only."""
-    mask = np.triu(np.full((T, T), -np.inf, np.float32), k=1)  # float32: added to, it widens no dtype
+def causal_mask(T: int, S: int) -> Float[Array, "T S"]:
+    """0 where a query (row) may see a key (column), the last row all; minus infinity to the right. Read-only."""
+    mask = np.triu(np.full((T, S), -np.inf, np.float32), k=1 + S - T)  # float32: added to, it widens no dtype
     mask.flags.writeable = False
     return mask
 
 
 def causal_attention_forward(
     q: Inexact[Array, "B H T D"],
-    k: Inexact[Array, "B H T D"],
-    v: Inexact[Array, "B H T D"],
+    k: Inexact[Array, "B H S D"],
+    v: Inexact[Array, "B H S D"],
     *,
     scale: float,
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "B H T D"], CausalAttentionCache]:
-    r"""Average the values of the past, weighted by how well their keys answer the query.
+    r"""Average the values of the past, weighted by how well their keys answer the query; S >= T.
 
     $$ z_{ts} = \mathrm{scale}\; q_t \cdot k_s + \mathrm{mask}_{ts}, \qquad
        p_t = \mathrm{softmax}(z_t), \qquad y_t = \sum_s p_{ts}\, v_s $$
@@ -49,8 +52,8 @@ def causal_attention_forward(
     """
     scale = float(scale)  # a NumPy float64 would turn a float32 run into float64
     q_scaled = q * scale
-    scores = tap("scores", q_scaled @ k.swapaxes(-1, -2))  # (B, H, T, T)
-    masked_scores = tap("masked_scores", np.add(scores, causal_mask(q.shape[-2]), out=scores))
+    scores = tap("scores", q_scaled @ k.swapaxes(-1, -2))  # (B, H, T, S)
+    masked_scores = tap("masked_scores", np.add(scores, causal_mask(*scores.shape[-2:]), out=scores))
     probabilities, softmax = softmax_forward(masked_scores)
     weights = tap("weights", probabilities)
     y = weights @ v  # (B, H, T, D)
@@ -59,7 +62,7 @@ def causal_attention_forward(
 
 def causal_attention_backward(
     dy: Inexact[Array, "B H T D"], cache: CausalAttentionCache, *, tap: Tap = no_tap
-) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B H T D"], Inexact[Array, "B H T D"]]:
+) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B H S D"], Inexact[Array, "B H S D"]]:
     r"""Carry dy to q, k and v.
 
     $$ \mathrm{d}v = p^\top \mathrm{d}y $$

@@ -1,4 +1,4 @@
-"""y = x + table[:T]: a learned vector for each absolute position, added to whatever stands there."""
+"""y = x + table[start : start + T]: a learned vector for each absolute position, added to whatever stands there."""
 
 from typing import NamedTuple
 
@@ -10,19 +10,20 @@ from .arrays import Array
 
 class PositionsCache(NamedTuple):
     context: int
+    start: int
 
 
 def positions_forward(
-    x: Inexact[Array, "B T C"], table: Inexact[Array, "context C"]
+    x: Inexact[Array, "B T C"], table: Inexact[Array, "context C"], *, start: int = 0
 ) -> tuple[Inexact[Array, "B T C"], PositionsCache]:
-    r"""Add row t of the table at position t; T may be shorter than the table.
+    r"""Add to each vector the table's row for its position; x may begin later, and end earlier, than the table.
 
-    $$ y_{bt} = x_{bt} + \mathrm{table}_t $$
+    $$ y_{bt} = x_{bt} + \mathrm{table}_{\mathrm{start} + t} $$
     """
     T = x.shape[1]
-    if len(table) < T:  # a table of one row would be broadcast in silence
-        raise ValueError(f"{T} positions, but the table has {len(table)}")
-    return x + table[:T], PositionsCache(len(table))
+    if len(table) < start + T:  # a table of one row would be broadcast in silence
+        raise ValueError(f"{start + T} positions, but the table has {len(table)}")
+    return x + table[start : start + T], PositionsCache(len(table), start)
 
 
 def positions_backward(
@@ -31,11 +32,11 @@ def positions_backward(
     r"""A sum passes its gradient to both terms; the table's was used by every sequence, so it adds up over the batch.
 
     $$ \mathrm{d}x = \mathrm{d}y $$
-    $$ \mathrm{d}\mathrm{table}_t = \sum_b \mathrm{d}y_{bt} $$
+    $$ \mathrm{d}\mathrm{table}_{\mathrm{start} + t} = \sum_b \mathrm{d}y_{bt} $$
 
-    Rows past T took no part, and their gradient is zero.
+    The other rows took no part, and their gradient is zero.
     """
     T, C = dy.shape[1:]
     dtable = np.zeros((cache.context, C), dy.dtype)
-    dtable[:T] = dy.sum(axis=0)  # + table[:T], broadcast over B
+    dtable[cache.start : cache.start + T] = dy.sum(axis=0)  # + table[start : start + T], broadcast over B
     return dy, dtable

@@ -3,6 +3,7 @@
 from .blas import single_threaded_blas
 from .block import block_backward, block_forward
 from .config import ModelConfig
+from .decoder import Decoder
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
 from .initial import initial_parameters
@@ -16,6 +17,7 @@ __all__ = [
     "DEFAULT_TEMPERATURE",
     "DEFAULT_TOKENS",
     "BlockParameters",
+    "Decoder",
     "GPTParameters",
     "Model",
     "ModelConfig",

@@ -1,16 +1,15 @@
 """Sampling: one token after the other, each drawn from the model's distribution for the next."""
 
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Inexact
 
 from ..errors import HandgradError
 from ..layers import Array, softmax_forward
-from .blas import single_threaded_blas
 from .config import ModelConfig
-from .gpt import gpt_forward
+from .decoder import Decoder
 from .parameters import GPTParameters
 
 DEFAULT_TOKENS = 500
@@ -27,25 +26,32 @@ def generate_tokens(
     top_p: float | None = None,
     seed: int | None = None,
 ) -> Iterator[int]:
-    """Go on with a prompt of at least one token, without end; the model sees the last `context` tokens.
+    """Go on with a prompt of at least one token, without end.
 
+    The model sees up to `context` tokens. Once they are full it forgets the oldest quarter: learned positions are
+    absolute, so a window that has moved must be read anew, and doing that for every token would keep nothing.
     temperature divides the logits (0: always the most probable token); top_k keeps the k most probable tokens; top_p
     then keeps the smallest set of them whose probabilities add up to p. The same seed draws the same tokens.
     """
     check_sampling(temperature, top_k, top_p)
     generator = np.random.default_rng(seed)
-    tokens = list(prompt)
+    decoder = Decoder(parameters, config)
+    window = list(prompt[-config.context :])
+    unread = window
     while True:
-        window = np.array(tokens[-config.context :])[None]
-        with single_threaded_blas():
-            logits, _ = gpt_forward(window, parameters, config)
-        if not np.isfinite(logits[0, -1]).all():
+        logits = decoder.read(np.array([unread]))[0]
+        if not np.isfinite(logits).all():
             raise HandgradError("the model's logits are not finite; its weights cannot be used")
-        probabilities = next_token_probabilities(logits[0, -1], temperature, top_k, top_p)
+        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
         token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
         token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
-        tokens.append(token)
         yield token
+        window.append(token)
+        unread = [token]
+        if decoder.length == config.context:
+            decoder.forget()
+            window = window[-(config.context - config.context // 4) :]
+            unread = window
 
 
 def next_token_probabilities(
@@ -67,6 +73,22 @@ def next_token_probabilities(
         probabilities[descending[before >= top_p]] = 0  # the first is always kept
         probabilities /= probabilities.sum()
     return probabilities
+
+
+def until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces of a text up to the first of the stops, which is left out, wherever the pieces are cut."""
+    held = ""  # what may turn out to be the beginning of a stop
+    for piece in pieces:
+        held += piece
+        if found := [at for stop in stops if (at := held.find(stop)) >= 0]:
+            yield held[: min(found)]
+            return
+        keep = max((n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
+        if ready := held[: len(held) - keep]:
+            yield ready
+        held = held[len(held) - keep :]
+    if held:
+        yield held
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:

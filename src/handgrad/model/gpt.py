@@ -45,11 +45,14 @@ class LossCache(NamedTuple):
 
 
 def gpt_forward(
-    tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap
+    tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap, start: int = 0
 ) -> tuple[Inexact[Array, "B T V"], GPTCache]:
-    """The logits of the next token at every position. T is at most the context, tokens are below V."""
+    """The logits of the next token at every position. T is at most the context, tokens are below V.
+
+    `start` is the position of the first token, where a tap brings the keys and values of those before it.
+    """
     embedded, token = embedding_forward(tokens, parameters.embedding.token)
-    positioned, position = positions_forward(embedded, parameters.embedding.position)
+    positioned, position = positions_forward(embedded, parameters.embedding.position, start=start)
     x = tap("embedding.output", positioned)
     blocks = []
     for n, block in enumerate(parameters.blocks):

@@ -15,7 +15,7 @@ from ..errors import ConfigError, HandgradError, TextError
 from ..files import read_text_file, write_atomically
 from ..layers import IGNORE_INDEX, Array
 from .config import ModelConfig
-from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, check_sampling, generate_tokens
+from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, check_sampling, generate_tokens, until
 from .gpt import gpt_forward, loss_backward, loss_forward
 from .parameters import Parameters
 from .tokenizer import Tokenizer
@@ -52,7 +52,7 @@ class Model:
         return float(loss), Parameters.from_tree(self.config, gradients)
 
     def generate(self, prompt: str = "", tokens: int = DEFAULT_TOKENS, **sampling: Any) -> str:
-        """A continuation of the prompt, without the prompt. `sampling`: temperature, top_k, top_p, seed."""
+        """A continuation of the prompt, without the prompt. `sampling`: temperature, top_k, top_p, stop, seed."""
         return "".join(self.generate_stream(prompt, tokens, **sampling))
 
     def generate_stream(
@@ -63,12 +63,19 @@ class Model:
         temperature: float = DEFAULT_TEMPERATURE,
         top_k: int | None = None,
         top_p: float | None = None,
+        stop: str | Sequence[str] = (),
         seed: int | None = None,
     ) -> Iterator[str]:
-        """The same as `generate`, piece by piece as the tokens are drawn."""
+        """The same as `generate`, piece by piece as the tokens are drawn.
+
+        It ends before the first `stop` (one text or several), or after so many tokens.
+        """
         if tokens < 1:
             raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
         check_sampling(temperature, top_k, top_p)
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        if "" in stops:
+            raise HandgradError("stop: an empty text would end it before it began")
         start = self.tokenizer.encode(prompt) if prompt else self._start()
         drawn = generate_tokens(
             start,
@@ -79,7 +86,7 @@ class Model:
             top_p=top_p,
             seed=seed,
         )
-        return self.tokenizer.decode_stream(itertools.islice(drawn, tokens))
+        return until(self.tokenizer.decode_stream(itertools.islice(drawn, tokens)), stops)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the folder that `load` reads, each file whole or not at all, the weights last."""
