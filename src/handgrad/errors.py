@@ -23,3 +23,7 @@ class TrainingError(HandgradError):
     """A run that cannot go on."""
 
     exit_status = 1
+
+
+class DamagedError(HandgradError):
+    """A file that is not what was written, by its checksum."""

@@ -1,36 +1,155 @@
-"""Reading a text file with errors that name it; writing a file so that it is there whole, or is what it was before."""
+"""Reading files with errors that name them; writing files so that they are there whole, or are what they were before.
 
+A folder whose files were written together has their checksums beside them, in the format of the command `sha256sum`.
+"""
+
+import contextlib
+import hashlib
+import json
 import os
+import re
+import sys
 import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from .errors import HandgradError
+from .errors import ConfigError, DamagedError, HandgradError
+
+CHECKSUMS_FILE = "checksums.sha256"
+PART = ".part"
+"""How the name of a file ends while it is being written."""
 
 
-def read_text_file(path: Path) -> str:
-    """The text of a UTF-8 file, without a byte-order mark, its line ends as they are.
-
-    A `HandgradError` says why it cannot be read.
-    """
+def read_file(path: Path) -> bytes:
+    """The content of a file. A `HandgradError` says why it cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HandgradError(f"{path}: not UTF-8 (byte {error.start})") from None
+        return path.read_bytes()
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise HandgradError(f"{path}: {'is a folder' if path.is_dir() else reason}") from None
 
 
+def read_text_file(path: Path) -> str:
+    """The text of a UTF-8 file, without a byte-order mark, its line ends as they are."""
+    return decode_utf8(read_file(path), str(path))
+
+
+def decode_utf8(content: bytes, name: str) -> str:
+    """The text of these bytes, without a byte-order mark; `name` says in an error where they are from."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HandgradError(f"{name}: not UTF-8 (byte {error.start})") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; a `ConfigError` says why there is none."""
+    try:
+        value = json.loads(read_text_file(path))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: not a JSON object")
+    return value
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file beside it, flush it to the disk, then rename; text is UTF-8."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    _write_all({path: content.encode() if isinstance(content, str) else content})
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files of a folder, and their checksums.
+
+    All are written under temporary names first, so that a full disk is met while the old ones still stand. Then they
+    take their places, the checksums last: wherever that is broken off, the checksums tell that the files do not belong
+    together.
+    """
+    checksums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    _write_all({folder / name: content for name, content in [*files.items(), (CHECKSUMS_FILE, checksums.encode())]})
+
+
+def check_together(folder: Path, names: Iterable[str] = ()) -> None:
+    """Compare the files with their checksums: those named, or all that are listed. A `DamagedError` names the first
+    that differs."""
+    for name, digest in _read_checksums(folder, names).items():
+        if hashlib.sha256(read_file(folder / name)).hexdigest() != digest:
+            raise DamagedError(
+                f"{folder / name}: differs from its checksum in {CHECKSUMS_FILE}: damaged, or written by hand (then "
+                "delete the checksums)"
+            )
+
+
+def check_unless_being_written(folder: Path, patience: float = 0.5) -> None:
+    """`check_together` for a reader of a folder that another process may be writing: it looks twice."""
+    if not (folder / CHECKSUMS_FILE).exists():
+        return
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        check_together(folder)
+    except HandgradError:
+        time.sleep(patience)
+        check_together(folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a process that was killed left half-written. Only for who alone writes to the folder."""
+    for path in folder.glob(f".*{PART}"):
+        path.unlink(missing_ok=True)
+
+
+def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    path = folder / CHECKSUMS_FILE
+    try:
+        lines = read_file(path).decode().splitlines()
+    except UnicodeDecodeError:
+        lines = ["?"]
+    listed = {}
+    for line in lines:
+        if not (match := re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)):
+            raise DamagedError(f"{path}: not a list of checksums")
+        listed[match[2]] = match[1]
+    if missing := set(names) - listed.keys():
+        raise DamagedError(f"{path}: does not list {min(missing)}")
+    return listed
+
+
+def _write_all(files: Mapping[Path, bytes]) -> None:
+    """Write them all beside their places and flush them to the disk; then rename them, in order."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}") for path in files}
+    try:
+        for path, content in files.items():
+            with naming(path), parts[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            with naming(path):
+                part.replace(path)
+        for folder in {path.parent for path in files}:
+            _flush_folder(folder)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError within names this file: that of a write (a full disk) names none by itself, a rename's the part."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames last through a power cut, where the system can (Windows cannot open a folder)."""
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,8 +1,12 @@
 """Records of settings that check themselves: a wrong field is refused by name, with its value."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 import numbers
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
@@ -60,6 +64,28 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def meanings(cls) -> dict[str, str]:
+        """What each field means: the text below it in the source, as one line."""
+        (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
+        return {
+            field.target.id: " ".join(text.value.value.split())
+            for field, text in itertools.pairwise(body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+        }
+
+
+def read_assignment(text: str) -> tuple[str, Any]:
+    """`name=value` as a name and a value in TOML's notation, where a text needs no quotes."""
+    name, separator, value = text.partition("=")
+    if not (separator and name.strip() and value.strip()):
+        raise ConfigError(f"{text!r} is not of the form field=value")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
 
 
 def _mismatch(value: Any, kind: Any) -> str | None:

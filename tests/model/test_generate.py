@@ -115,7 +115,9 @@ def test_reading_in_pieces_is_reading_at_once(pieces: list[int]) -> None:
         decoder.forget()
 
 
-@pytest.mark.parametrize("stops", [[], ["n"], ["ana"], ["nab"], ["xyz", "an"], ["banana!"], ["a", "b"], ["ab", "nanab"]])
+@pytest.mark.parametrize(
+    "stops", [[], ["n"], ["ana"], ["nab"], ["xyz", "an"], ["banana!"], ["a", "b"], ["ab", "nanab"]]
+)
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_a_text_ends_before_the_first_stop_however_it_is_cut(stops: list[str], size: int) -> None:
     text = "bananabanana"

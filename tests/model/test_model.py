@@ -40,7 +40,12 @@ def test_a_folder_gives_the_same_model_back(model: Model, folder: Path) -> None:
     assert loaded.parameters.flat.dtype == np.float32
     assert loaded.generate("grand", 30, seed=1) == model.generate("grand", 30, seed=1)
     assert json.loads((folder / "config.json").read_text())["model_type"] == "handgrad"
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checksums.sha256",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
 
 
 def test_a_folder_is_made_with_its_parents_and_can_be_written_again(model: Model, tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import typer
 from .. import __version__
 from ..errors import HandgradError
 from .check import check
+from .evaluate import evaluate
 from .generate import generate
+from .info import info
 from .train import train
+from .watch import watch
 
 app = typer.Typer(
     name="handgrad",
@@ -24,7 +27,10 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(train)
+app.command()(watch)
 app.command()(generate)
+app.command()(evaluate)
+app.command()(info)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,9 +10,15 @@ from ..model import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, load
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, such as runs/1.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
+    ],
     prompt: Annotated[str, typer.Option(help="The text to go on from; without it, the model begins a line.")] = "",
-    tokens: Annotated[int, typer.Option(min=1, help="How many tokens to write.")] = DEFAULT_TOKENS,
+    tokens: Annotated[int, typer.Option(min=1, help="The most tokens to write.")] = DEFAULT_TOKENS,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="End before this text; may be given several times. \\n is a line's end."),
+    ] = None,
     temperature: Annotated[
         float,
         typer.Option(min=0, help="Below 1 safer, above 1 more varied; 0 always takes the most probable token."),
@@ -25,8 +31,11 @@ def generate(
 ) -> None:
     """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
     model = load(run)
+    stops = [text.replace("\\n", "\n") for text in stop or []]
     try:
-        pieces = model.generate_stream(prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        pieces = model.generate_stream(
+            prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stops, seed=seed
+        )
     except TextError as error:
         raise TextError(f"--prompt: {error}") from None
     print(prompt, end="", flush=True)

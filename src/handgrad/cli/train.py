@@ -7,102 +7,274 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
+from rich.table import Table
 
-from ..errors import HandgradError, TextError
-from ..model import CONFIG_FILE
-from ..training import RECORD_FILE, Trainer, TrainingConfig, default_text, new_trainer, read_text
+from ..errors import ConfigError, HandgradError, TextError
+from ..settings import read_assignment
+from ..training import (
+    BEST,
+    DEFAULT_PRESET,
+    PLOT_FILE,
+    PRESETS,
+    Progress,
+    Run,
+    create_run,
+    field_meanings,
+    make_recipe,
+    read_data,
+    read_settings,
+    refuse_a_run,
+    resume_run,
+)
 
-SAMPLE_TOKENS = 300
+TEXT, SETTINGS, RUN = "The text", "Settings", "The run"
 
 
 def train(
     data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A UTF-8 text; without it, the reference of the Python language."),
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            rich_help_panel=TEXT,
+            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. "
+            "Without it: the reference of the Python language, which every CPython carries.",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = TrainingConfig.steps,
+    glob: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            rich_help_panel=TEXT,
+            help='Which files of a folder, such as "**/*.py"; without it, all that end like texts or code.',
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Literal["chars", "bytes", "bpe"] | None,
+        typer.Option(
+            rich_help_panel=TEXT,
+            help="chars: the text's own characters (the default); bytes: those of UTF-8, for any text; bpe: byte "
+            "pairs, trained on the text.",
+        ),
+    ] = None,
+    vocabulary: Annotated[
+        int | None, typer.Option(rich_help_panel=TEXT, help="The most tokens of a bpe tokenizer.  [default: 1024]")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=SETTINGS,
+            help="\n\n".join(f"**{name}**: {preset.purpose}." for name, preset in PRESETS.items()),
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=SETTINGS,
+            help="Settings in TOML, a line each, such as width = 256; also preset, data and glob.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            rich_help_panel=SETTINGS,
+            help="Any field of the model and the training, such as width=256; may be given several times.",
+        ),
+    ] = None,
+    fields: Annotated[
+        bool, typer.Option("--fields", rich_help_panel=SETTINGS, help="List all fields and what they mean, and exit.")
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=SETTINGS, help="Updates of the weights: the length of the learning rate's schedule."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=SETTINGS, help="Decides the fresh weights and the order of the text.  [default: 0]"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The run's folder; without it, the next free one of runs/1, runs/2, ..."),
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=RUN,
+            help="The run's folder; without it, the next free one of runs/1, runs/2, ...",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the fresh weights and the order of the data.")] = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            rich_help_panel=RUN,
+            help="Go on with a run that was broken off; it ends with the same bytes as one that never was.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=RUN, help="Save and stop after so long, wherever the schedule is; --resume goes on."
+        ),
+    ] = None,
 ) -> None:
-    """Train a GPT by characters on a text: 4 blocks, width 128, 4 heads, context 64, about 0.8 million parameters.
+    """Train a GPT on a text, or go on with a run.
 
-    The last tenth of the text is held out; the loss on it is what counts. The weights are saved at each evaluation, at
-    the end, and on Ctrl-C.
+    The last tenth of each text is held out; the loss on it is what counts. A run is a folder with all that made it;
+    it is saved at each evaluation, every minute, on Ctrl-C and at the end. There is no dropout: few passes over the
+    text leave a small model nothing to overfit, and gradients without randomness can be proved.
     """
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if out and any((out / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
-        raise HandgradError(f"{out}: holds a run already; choose another --out")
-    text = read_text(data) if data else default_text()
+    if fields:
+        _show_fields(console, preset or DEFAULT_PRESET)
+        return
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"--minutes: {minutes:g} is not above 0")
+    options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed}
+    settings = dict(map(read_assignment, set_ or []))
+    settings |= {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        refused = {"--out": out, "--preset": preset, "--config": config, "--glob": glob}
+        if given := [name for name, value in refused.items() if value is not None]:
+            raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
+        run = _resumed(resume, settings, data or [])
+    else:
+        run = _created(out, preset, config, settings, data, glob)
+    with run:
+        _show_start(run, console)
+        _train(run, minutes, console)
+
+
+def _created(
+    out: Path | None,
+    preset: str | None,
+    config: Path | None,
+    settings: dict[str, Any],
+    data: list[str] | None,
+    glob: str | None,
+) -> Run:
+    """A new run. The file's settings stand in for the preset's, and those of the command line for both."""
+    if out is not None:
+        refuse_a_run(out)
+    if config is not None:
+        in_file = read_settings(config)
+        preset = preset or in_file.pop("preset", None)
+        in_file_data, in_file_glob = in_file.pop("data", []), in_file.pop("glob", None)
+        data = data or [in_file_data] if isinstance(in_file_data, str) else in_file_data
+        glob = glob or in_file_glob
+        settings = in_file | settings
+    preset = preset or DEFAULT_PRESET
+    recipe = make_recipe(settings, preset)
+    text = read_data(data or [], glob)
     try:
-        trainer = new_trainer(text, TrainingConfig(steps=steps, seed=seed))
+        return create_run(out, preset, recipe, text)
     except TextError as error:
-        raise TextError(f"{data or 'the default text'}: {error}") from None
-    model, corpus = trainer.model, trainer.corpus
-    folder = out or _next_free_folder()
-    trainer.save_record(folder)  # a folder that cannot be written is found out before the work, not after
+        raise TextError(f"{', '.join(data or ['the default text'])}: {error}") from None
+
+
+def _resumed(folder: Path, settings: dict[str, Any], data: list[str]) -> Run:
+    """The run of a folder. Settings may be repeated, but not changed: they are what makes it the same run."""
+    run = resume_run(folder, data)
+    try:
+        recorded = run.record.recipe.to_dict()
+        for name, value in settings.items():
+            if name not in recorded:
+                raise ConfigError(f"{name}: this run has no such field")
+            if value != recorded[name]:
+                raise ConfigError(f"{name}: {value!r}, but the run in {folder} was begun with {recorded[name]!r}")
+    except BaseException:
+        run.close()
+        raise
+    return run
+
+
+def _show_start(run: Run, console: Console) -> None:
+    model, corpus, config = run.trainer.model, run.trainer.corpus, run.trainer.config
+    kind = {"chars": "different characters", "bytes": "bytes", "bpe": "byte pairs"}[
+        run.record.recipe.tokenizer.tokenizer
+    ]
+    passes = config.steps * config.batch * model.config.context / len(corpus.training)
+    if run.damage:
+        console.print(f"{run.damage}; going on from the checkpoint before it")
     console.print(
-        f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary} different characters; "
-        f"{len(corpus.training):,} to learn from, {len(corpus.validation):,} held out; run in {folder}"
+        f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary:,} {kind}; {len(corpus.training):,} "
+        f"tokens to learn from, {len(corpus.validation.tokens):,} held out; run in {run.folder}"
     )
-    start = time.perf_counter()
-    _follow(trainer, folder, console)
-    seconds = time.perf_counter() - start
-    if trainer.optimizer.steps < steps:
-        trainer.save(folder)
-        console.print(f"interrupted after step {trainer.optimizer.steps:,}; the weights are saved in {folder}")
-        raise typer.Exit(1)
-    loss = trainer.validation_losses[steps]
+    if run.step:
+        console.print(f"going on after step {run.step:,} of {config.steps:,}")
+    else:
+        console.print(
+            f"{config.steps:,} steps of {config.batch} × {model.config.context} tokens, {passes:.1f} times the text"
+        )
+
+
+def _train(run: Run, minutes: float | None, console: Console) -> None:
+    """Train, and say how it ended and how to go on."""
+    config = run.trainer.config
+    if run.complete:
+        console.print(f"{run.folder} is complete: all {config.steps:,} steps are done")
+        return
+    interrupted = _follow(run, minutes, console)
+    run.save()
+    if not run.complete:
+        why = "interrupted" if interrupted else "time is up"
+        console.print(f"{why} after step {run.step:,}; all is saved. Go on with:  handgrad train --resume {run.folder}")
+        raise typer.Exit(1 if interrupted else 0)
+    last = run.metrics.entries[-1]
     console.print(
-        f"\nvalidation loss {loss:.3f} nats = {corpus.bits_per_character(loss):.3f} bits a character, on the held-out "
-        f"tenth ({steps:,} steps in {seconds:.0f} s)\n"
+        f"\nvalidation loss {last['validation_loss']:.3f} nats = {last['bits_per_character']:.3f} bits a character, on "
+        f"the held-out tenth ({config.steps:,} steps in {last['seconds']:.0f} s)"
     )
-    for piece in model.generate_stream(tokens=SAMPLE_TOKENS, seed=0):
-        console.print(piece, style="cyan", end="")
-    prompt = ' --prompt "The "' if set("The ") <= set(text) else ""
-    console.print(f"\n\nThe run is in {folder}. Next:  handgrad generate {folder}{prompt}")
+    if run.best and run.best.step < run.step:
+        console.print(f"it was lowest after step {run.best.step:,}, {run.best.loss:.3f}: {run.folder / BEST}")
+    console.print(f"\n{last['sample']}", style="cyan")
+    console.print(f"\nThe losses are drawn in {run.folder / PLOT_FILE}. Next:  handgrad generate {run.folder}")
 
 
-def _next_free_folder() -> Path:
-    """runs/1, or the first number after it that is free, made at once so that no other run takes it."""
-    number = 1
-    while True:
-        folder = Path("runs", str(number))
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-
-
-def _follow(trainer: Trainer, folder: Path, console: Console) -> None:
-    """Train to the end, or until interrupted; show where it stands; save at each evaluation."""
+def _follow(run: Run, minutes: float | None, console: Console) -> bool:
+    """Train to the end, until the time is up, or until interrupted (then true); show where it stands."""
+    end = time.monotonic() + 60 * minutes if minutes else math.inf
     loss = math.nan
-    shown: dict[str, Any] = {"loss": "–", "validation": "–", "speed": 0}
+    shown: dict[str, Any] = {"loss": "–", "validation": f"{run.best.loss:.3f}" if run.best else "–", "speed": 0}
     with _interrupt() as interrupted, _progress_bar(console) as bar:
-        task = bar.add_task("train", total=trainer.config.steps, **shown)
-        for progress in trainer.run():
+        task = bar.add_task("train", total=run.trainer.config.steps, completed=run.step, **shown)
+        for progress in run.train():
             loss = progress.loss if math.isnan(loss) else 0.9 * loss + 0.1 * progress.loss
             shown |= {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
             if progress.validation_loss is not None:
-                trainer.save(folder)
                 shown["validation"] = f"{progress.validation_loss:.3f}"
                 if not console.is_terminal:
-                    console.print(
-                        f"step {progress.step:,}/{trainer.config.steps:,}  loss {shown['loss']}  "
-                        f"validation {shown['validation']}  {shown['speed']:,.0f} tokens/s"
-                    )
+                    console.print(_line(progress, run.trainer.config.steps, loss))
             bar.update(task, completed=progress.step, **shown)
-            if interrupted.is_set():
+            if interrupted.is_set() or time.monotonic() > end:
                 break
+    return interrupted.is_set()
+
+
+def _line(progress: Progress, steps: int, loss: float) -> str:
+    return (
+        f"step {progress.step:,}/{steps:,}  loss {loss:.3f}  validation {progress.validation_loss:.3f}  "
+        f"{progress.tokens_per_second:,.0f} tokens/s"
+    )
+
+
+def _show_fields(console: Console, preset: str) -> None:
+    """Every field, with its value in a preset."""
+    table = Table("field", preset, "meaning", box=None, header_style="bold", pad_edge=False)
+    values = make_recipe(preset=preset).to_dict() | {"vocabulary": 1024}
+    for name, meaning in field_meanings().items():
+        table.add_row(name, str(values[name]), meaning.replace("`", ""))
+    console.print(table)
 
 
 def _progress_bar(console: Console) -> ProgressBar:

@@ -7,15 +7,17 @@ from .decoder import Decoder
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
 from .initial import initial_parameters
-from .model import CONFIG_FILE, Model, load
-from .parameters import BlockParameters, GPTParameters, Parameters, leaves
+from .model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load
+from .parameters import BlockParameters, GPTParameters, Parameters, leaves, parameters_by_part
 from .tokenizer import Tokenizer
-from .weights import load_weights, save_weights
+from .weights import load_metadata, load_parameters, tensors_to_bytes
 
 __all__ = [
     "CONFIG_FILE",
     "DEFAULT_TEMPERATURE",
     "DEFAULT_TOKENS",
+    "TOKENIZER_FILE",
+    "WEIGHTS_FILE",
     "BlockParameters",
     "Decoder",
     "GPTParameters",
@@ -31,10 +33,12 @@ __all__ = [
     "initial_parameters",
     "leaves",
     "load",
-    "load_weights",
+    "load_metadata",
+    "load_parameters",
     "loss_backward",
     "loss_forward",
     "next_token_probabilities",
-    "save_weights",
+    "parameters_by_part",
     "single_threaded_blas",
+    "tensors_to_bytes",
 ]

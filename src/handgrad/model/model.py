@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Inexact, Integer
 
 from ..errors import ConfigError, HandgradError, TextError
-from ..files import read_text_file, write_atomically
+from ..files import check_unless_being_written, read_json_object, write_together
 from ..layers import IGNORE_INDEX, Array
 from .config import ModelConfig
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, check_sampling, generate_tokens, until
 from .gpt import gpt_forward, loss_backward, loss_forward
 from .parameters import Parameters
 from .tokenizer import Tokenizer
-from .weights import load_weights, save_weights
+from .weights import load_parameters, tensors_to_bytes
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
 
@@ -89,13 +89,19 @@ class Model:
         return until(self.tokenizer.decode_stream(itertools.islice(drawn, tokens)), stops)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the folder that `load` reads, each file whole or not at all, the weights last."""
+        """Write the folder that `load` reads, with checksums."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
+        write_together(folder, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """The files that `save` writes, by name."""
         config = {"model_type": "handgrad", **self.config.to_dict()}
-        write_atomically(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-        write_atomically(folder / TOKENIZER_FILE, self.tokenizer.to_json() + "\n")
-        save_weights(folder / WEIGHTS_FILE, self.parameters)
+        return {
+            CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
+            TOKENIZER_FILE: (self.tokenizer.to_json() + "\n").encode(),
+            WEIGHTS_FILE: tensors_to_bytes({"": self.parameters}),
+        }
 
     def _start(self) -> Array:
         """Where a text without a prompt begins: after a line's end, or after token 0 where the vocabulary has none."""
@@ -122,7 +128,10 @@ class Model:
 
 
 def load(path: str | PathLike[str]) -> Model:
-    """Read a model folder (a run is one): config.json, model.safetensors, tokenizer.json."""
+    """Read a model folder (a run is one): config.json, model.safetensors, tokenizer.json.
+
+    Where checksums.sha256 lies beside them, they must agree with it.
+    """
     folder = Path(path)
     if not folder.is_dir():
         raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
@@ -132,17 +141,13 @@ def load(path: str | PathLike[str]) -> Model:
         raise ConfigError(
             f"{folder / CONFIG_FILE}: vocabulary: {config.vocabulary}, but {TOKENIZER_FILE} has {tokenizer.vocabulary}"
         )
-    return Model(config, load_weights(folder / WEIGHTS_FILE, config), tokenizer)
+    (parameters,) = load_parameters(folder / WEIGHTS_FILE, config)
+    check_unless_being_written(folder)
+    return Model(config, parameters, tokenizer)
 
 
 def _read_config(path: Path) -> ModelConfig:
-    content = read_text_file(path)
-    try:
-        fields = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ConfigError(f"{path}: not a JSON object")
+    fields = read_json_object(path)
     if (model_type := fields.pop("model_type", None)) != "handgrad":
         raise ConfigError(f'{path}: model_type: {json.dumps(model_type)}; expected "handgrad"')
     try:

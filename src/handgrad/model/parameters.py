@@ -176,3 +176,14 @@ class Parameters(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._named)
+
+
+def parameters_by_part(parameters: Parameters) -> dict[str, int]:
+    """How many numbers each part of the model has; all blocks' attention is one part, all norms are one."""
+    counts: dict[str, int] = {}
+    for name, tensor in parameters.items():
+        first, second, *_ = name.split(".")
+        part = {"blocks": name.split(".")[-2], "embedding": f"{second} embedding"}.get(first, first)
+        part = "norms" if part.startswith("norm") else part
+        counts[part] = counts.get(part, 0) + tensor.size
+    return counts

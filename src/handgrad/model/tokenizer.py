@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 from tokenizers.decoders import DecodeStream
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Split
+from tokenizers.trainers import BpeTrainer
 
 from ..errors import TextError
 from ..files import read_text_file
@@ -26,6 +27,30 @@ class Tokenizer:
         inner = tokenizers.Tokenizer(WordLevel({character: n for n, character in enumerate(sorted(set(text)))}))
         inner.pre_tokenizer = Split(tokenizers.Regex(r"[\s\S]"), "isolated")
         inner.decoder = tokenizers.decoders.Fuse()
+        return cls(inner)
+
+    @classmethod
+    def of_bytes(cls) -> "Tokenizer":
+        """A token for each of the 256 bytes of UTF-8, with the byte's value as its number: it expresses every text."""
+        inner = tokenizers.Tokenizer(BPE({sign: byte for byte, sign in _byte_signs().items()}, []))
+        inner.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+        inner.decoder = tokenizers.decoders.ByteLevel()
+        return cls(inner)
+
+    @classmethod
+    def of_byte_pairs(cls, text: str, vocabulary: int) -> "Tokenizer":
+        """The 256 bytes, and what byte-pair encoding finds by merging the text's most frequent pair, again and again.
+
+        `vocabulary`, at least 256, is how many tokens there may be; a short text has fewer pairs to merge. Every text
+        can be expressed. Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016.
+        """
+        inner = tokenizers.Tokenizer(BPE())
+        inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        inner.decoder = tokenizers.decoders.ByteLevel()
+        trainer = BpeTrainer(
+            vocab_size=vocabulary, min_frequency=2, initial_alphabet=ByteLevel.alphabet(), show_progress=False
+        )
+        inner.train_from_iterator([text], trainer)
         return cls(inner)
 
     @classmethod
@@ -70,3 +95,10 @@ class Tokenizer:
             piece = stream.step(self.inner, int(token))
             if piece:
                 yield piece
+
+
+def _byte_signs() -> dict[int, str]:
+    """The printable sign that the `tokenizers` library writes for each byte: itself, or one from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + n) for n, byte in enumerate(others)}

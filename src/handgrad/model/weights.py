@@ -1,54 +1,77 @@
 """Weights on disk: a safetensors file with one tensor for each parameter name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from ..errors import WeightsError
-from ..files import write_atomically
 from .config import ModelConfig
 from .parameters import Parameters, Shape, named_shapes
 
+METADATA_KEY = "handgrad"
 DTYPES = {"F32": np.float32, "F64": np.float64}
 
 
-def save_weights(path: Path, parameters: Parameters) -> None:
-    """Write every named tensor; the file appears whole or not at all."""
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in parameters.items()}
-    write_atomically(path, safetensors.numpy.save(tensors))
+def tensors_to_bytes(groups: Mapping[str, Parameters], metadata: str | None = None) -> bytes:
+    """A safetensors file with every tensor under its name, after the prefix of its group; the same bytes each time.
+
+    The metadata is one text under one key: the library does not keep the order of several.
+    """
+    tensors = {
+        f"{prefix}{name}": np.ascontiguousarray(x) for prefix, group in groups.items() for name, x in group.items()
+    }
+    return safetensors.numpy.save(tensors, None if metadata is None else {METADATA_KEY: metadata})
 
 
-def load_weights(path: Path, config: ModelConfig) -> Parameters:
-    """Read the parameters of a config, in the dtype of the file.
+def load_metadata(path: Path) -> str:
+    """The metadata that `tensors_to_bytes` wrote; empty where there is none."""
+    with _opened(path) as file:
+        return (file.metadata() or {}).get(METADATA_KEY, "")
+
+
+def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = ("",)) -> list[Parameters]:
+    """Read the tensors of a config, once for each prefix, in the dtype of the file.
 
     A `WeightsError` names the tensor that is missing, not expected, or of another shape than the config says.
     """
+    with _opened(path) as file:
+        names = list(file.keys())
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        dtypes = {file.get_slice(name).get_dtype() for name in names}
+        _compare(path, found, dtypes, config, prefixes)
+        groups = [Parameters(config, dtype=DTYPES[min(dtypes)]) for _ in prefixes]
+        for prefix, group in zip(prefixes, groups, strict=True):
+            for name, tensor in group.items():
+                tensor[...] = file.get_tensor(f"{prefix}{name}")
+        return groups
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            dtypes = {file.get_slice(name).get_dtype() for name in names}
-            _compare(path, found, dtypes, config)
-            parameters = Parameters(config, dtype=DTYPES[dtypes.pop()])
-            for name, tensor in parameters.items():
-                tensor[...] = file.get_tensor(name)
-            return parameters
+            yield file
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path}: not a whole safetensors file: {error}") from None
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}") from None
 
 
-def _compare(path: Path, found: dict[str, Shape], dtypes: set[str], config: ModelConfig) -> None:
+def _compare(
+    path: Path, found: dict[str, Shape], dtypes: set[str], config: ModelConfig, prefixes: Sequence[str]
+) -> None:
     """Refuse what differs from the config, before anything of the config's size is allocated."""
     if config.layers > len(found):
         raise WeightsError(f"{path}: {len(found)} tensors are too few for layers: {config.layers}")
-    expected = named_shapes(config)
+    shapes = named_shapes(config)
+    expected = {f"{prefix}{name}": shape for prefix in prefixes for name, shape in shapes.items()}
     if missing := expected.keys() - found.keys():
         raise WeightsError(f"{path}: missing tensor {_listed(missing)}")
     if extra := found.keys() - expected.keys():

@@ -1,25 +1,72 @@
-"""Training on a text: the loop, AdamW, the learning rate's schedule, batches."""
+"""Training on a text: the loop, AdamW, the learning rate's schedule, batches; runs that are kept in a folder."""
 
 from .adamw import AdamW
-from .config import DEFAULT_ARCHITECTURE, TrainingConfig
+from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
+from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best
+from .config import TrainingConfig
+from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
+from .evaluate import Evaluation, evaluate
+from .memory import Memory, memory
+from .metrics import METRICS_FILE, SAMPLE_FILE, follow_metrics, read_metrics
+from .plot import PLOT_FILE
+from .presets import DEFAULT_PRESET, PRESETS
+from .recipe import Recipe, TokenizerConfig, field_meanings, make_recipe, read_settings
+from .record import RECORD_FILE, Data, Record, read_data, read_data_again, read_record
+from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run
 from .schedule import learning_rate
-from .text import Batch, Corpus, consecutive_batches, default_text, random_batch, read_text, tokenize
-from .trainer import RECORD_FILE, Progress, Trainer, new_trainer
+from .sources import TEXT_SUFFIXES, default_text, read_documents
+from .trainer import Progress, Trainer, fresh_trainer, new_trainer
 
 __all__ = [
-    "DEFAULT_ARCHITECTURE",
+    "BEST",
+    "DEFAULT_PRESET",
+    "METRICS_FILE",
+    "OPTIMIZER_FILE",
+    "PLOT_FILE",
+    "PRESETS",
+    "PREVIOUS",
     "RECORD_FILE",
+    "SAMPLE_FILE",
+    "TEXT_SUFFIXES",
     "AdamW",
     "Batch",
+    "Best",
     "Corpus",
+    "Data",
+    "Evaluation",
+    "Memory",
+    "Passage",
     "Progress",
+    "Recipe",
+    "Record",
+    "Run",
+    "SplitText",
+    "TokenizerConfig",
     "Trainer",
     "TrainingConfig",
     "consecutive_batches",
+    "create_run",
     "default_text",
+    "evaluate",
+    "field_meanings",
+    "follow_metrics",
+    "fresh_trainer",
+    "is_being_trained",
     "learning_rate",
+    "make_corpus",
+    "make_recipe",
+    "memory",
     "new_trainer",
-    "random_batch",
-    "read_text",
+    "read_data",
+    "read_data_again",
+    "read_documents",
+    "read_metrics",
+    "read_record",
+    "read_settings",
+    "refuse_a_run",
+    "resume_run",
+    "split",
     "tokenize",
+    "training_batch",
+    "windows_per_epoch",
 ]

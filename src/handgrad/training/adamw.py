@@ -26,8 +26,8 @@ class AdamW:
     def __init__(self, parameters: Parameters, config: TrainingConfig) -> None:
         self.parameters = parameters
         self.config = config
-        self.mean = np.zeros_like(parameters.flat)
-        self.mean_square = np.zeros_like(parameters.flat)
+        self.mean = Parameters(parameters.config, dtype=parameters.flat.dtype)
+        self.mean_square = Parameters(parameters.config, dtype=parameters.flat.dtype)
         self.steps = 0
 
     def step(self, gradients: Parameters, learning_rate: float, scale: float = 1.0) -> None:
@@ -43,7 +43,7 @@ class AdamW:
         beta_1, beta_2 = self.config.beta_1, self.config.beta_2
         step = self.steps + 1
         correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
-        weights, mean, mean_square = self.parameters.flat[chunk], self.mean[chunk], self.mean_square[chunk]
+        weights, mean, mean_square = (x.flat[chunk] for x in (self.parameters, self.mean, self.mean_square))
         mean *= beta_1
         mean += gradient * (1 - beta_1)
         gradient *= gradient

@@ -5,18 +5,21 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
 
-DEFAULT_ARCHITECTURE = {"layers": 4, "heads": 4, "width": 128, "hidden": 344, "context": 64}
-"""About 0.8 million parameters on a text of a hundred different characters."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):
-    """The settings of a run. Every field is validated; a `ConfigError` names the field and its value."""
+    """How a model is trained. Every field is validated; a `ConfigError` names the field and its value.
+
+    There is no dropout: a run makes few passes over its text, so a small model underfits rather than overfits, and a
+    loss without randomness is one whose gradients can be proved exactly.
+    """
 
     steps: Size = 2000
-    """Updates of the weights."""
+    """Updates of the weights, and the length of the learning rate's schedule."""
     batch: Size = 12
     """Sequences in an update, each as long as the model's context."""
+    accumulation: Size = 1
+    """Parts of a batch that are worked off one after the other, their gradients added up: less memory, same update."""
     learning_rate: Positive = 2e-3
     """The peak, reached at the end of the warm-up."""
     final_learning_rate: NonNegative = 1e-4

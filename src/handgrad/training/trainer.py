@@ -1,26 +1,20 @@
 """The loop: batches in, updates out, the held-out loss now and then."""
 
-import json
 import math
 import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import TrainingError
-from ..files import write_atomically
 from ..layers import IGNORE_INDEX
 from ..model import (
     GPTParameters,
     Model,
-    ModelConfig,
     Parameters,
-    Tokenizer,
     initial_parameters,
     leaves,
     loss_backward,
@@ -28,20 +22,35 @@ from ..model import (
     single_threaded_blas,
 )
 from .adamw import AdamW
-from .config import DEFAULT_ARCHITECTURE, TrainingConfig
+from .batches import Batch, training_batch
+from .config import TrainingConfig
+from .corpus import Corpus, SplitText, make_corpus, split
+from .evaluate import Evaluation, mean_loss
+from .nonfinite import first_non_finite
+from .presets import DEFAULT_PRESET
+from .recipe import Recipe, make_recipe
 from .schedule import learning_rate
-from .text import Batch, Corpus, consecutive_batches, random_batch, tokenize
-
-RECORD_FILE = "training.json"
 
 
 class Progress(NamedTuple):
-    """Where a run stands after an update. `validation_loss` is set where the update was followed by an evaluation."""
+    """An update: its number, counted from 1, and what was found on the way to it."""
 
     step: int
     loss: float
-    validation_loss: float | None
+    """The batch's, before the update, in nats a token."""
+    gradient_norm: float
+    """Of all gradients together, before the clip."""
+    learning_rate: float
+    seconds: float
+    """Since the run began, without its evaluations."""
     tokens_per_second: float
+    """The mean since the run began or went on."""
+    validation: Evaluation | None = None
+    """The loss on the held-out text, where the update was followed by an evaluation."""
+
+    @property
+    def validation_loss(self) -> float | None:
+        return self.validation.loss if self.validation else None
 
 
 class Trainer:
@@ -57,93 +66,93 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.optimizer = AdamW(model.parameters, config)
-        self._pool = ThreadPoolExecutor(threads or min(config.shards, os.cpu_count() or 1))
-        self.validation_losses: dict[int, float] = {}
         self.gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
+        self.seconds = 0.0
+        self._pool = ThreadPoolExecutor(threads or min(config.shards, os.cpu_count() or 1))
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
         tokens_per_step = self.config.batch * self.model.config.context
         evaluations = self.config.evaluations
         evaluate_at = {round(self.config.steps * n / evaluations) for n in range(1, evaluations + 1)}
-        seconds = 0.0
-        first = self.optimizer.steps
+        first_step, first_seconds = self.optimizer.steps, self.seconds
         while self.optimizer.steps < self.config.steps:
             start = time.perf_counter()
-            loss = self.step()
-            seconds += time.perf_counter() - start
-            step = self.optimizer.steps
-            if step in evaluate_at:
-                self.validation_losses[step] = self.validation_loss()
-            yield Progress(step, loss, self.validation_losses.get(step), tokens_per_step * (step - first) / seconds)
+            progress = self.step()
+            self.seconds += time.perf_counter() - start
+            tokens = tokens_per_step * (progress.step - first_step)
+            yield progress._replace(
+                seconds=self.seconds,
+                tokens_per_second=tokens / (self.seconds - first_seconds),
+                validation=self._evaluate_after(progress.step) if progress.step in evaluate_at else None,
+            )
 
-    def step(self) -> float:
-        """One update on the next batch; the batch's loss before it."""
+    def step(self) -> Progress:
+        """One update on the next batch."""
         step = self.optimizer.steps + 1
         config = self.config
-        batch = random_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
-        with single_threaded_blas():
+        rate = learning_rate(step, config)
+        batch = training_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
+        with single_threaded_blas(), np.errstate(all="ignore"):  # what overflows is found here, and named
             loss = self.set_gradients(batch)
             norm = float(np.sqrt(np.vdot(self.gradients.flat, self.gradients.flat)))
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(f"step {step}: the loss is {loss}, the norm of the gradients {norm}; cannot go on")
-            scale = min(1.0, config.clip / (norm + 1e-6))
-            self.optimizer.step(self.gradients, learning_rate(step, config), scale)
-        return loss
+                culprit = first_non_finite(self.model, batch) or f"the norm of the gradients became {norm}"
+                raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
+            self.optimizer.step(self.gradients, rate, min(1.0, config.clip / (norm + 1e-6)))
+        return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
-    def validation_loss(self) -> float:
-        """The mean loss in nats a token over the whole held-out text."""
-        batches = consecutive_batches(self.corpus.validation, self.model.config.context, self.config.batch)
-        with single_threaded_blas():
-            totals = self._pool.map(lambda batch: self._loss(batch) * batch.targets.size, batches)
-            return float(sum(totals)) / (len(self.corpus.validation) - 1)
+    def evaluate(self) -> Evaluation:
+        """The loss over the whole held-out text."""
+        return Evaluation(mean_loss(self.model, self.corpus.validation, self._pool), self.corpus.validation)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model's folder, with the record of the run."""
-        self.model.save(path)
-        self.save_record(path)
-
-    def save_record(self, path: str | PathLike[str]) -> None:
-        """Write training.json: the settings, the updates made so far, and the validation loss after some of them."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"settings": self.config.to_dict(), "step": self.optimizer.steps}
-        write_atomically(
-            folder / RECORD_FILE, json.dumps(record | {"validation": self.validation_losses}, indent=2) + "\n"
-        )
-
-    def _loss(self, batch: Batch) -> float:
-        loss, _ = loss_forward(*batch, self.model.parameters.tree, self.model.config)
-        return float(loss)
+    def _evaluate_after(self, step: int) -> Evaluation:
+        with np.errstate(all="ignore"):
+            evaluation = self.evaluate()
+        if not math.isfinite(evaluation.loss):
+            raise TrainingError(f"step {step}: the validation loss became {evaluation.loss}")
+        return evaluation
 
     def set_gradients(self, batch: Batch) -> float:
-        """The gradients of the batch's mean loss, into `gradients`; and that loss."""
-        count = min(self.config.shards, len(batch.tokens))
-        shards = [Batch(*parts) for parts in zip(*(np.array_split(part, count) for part in batch), strict=True)]
-        counted = [np.count_nonzero(shard.targets != IGNORE_INDEX) for shard in shards]
-        shares = [number / max(1, sum(counted)) for number in counted]
-        results = list(self._pool.map(self._shard, shards, shares))
-        trees = [tree for _, tree in results]
-        for total, first, *others in zip(leaves(self.gradients.tree), *map(leaves, trees), strict=True):
-            total[...] = first
-            for other in others:
-                total += other
-        return sum(loss for loss, _ in results)
+        """The gradients of the batch's mean loss, into `gradients`; and that loss.
+
+        The mean is over all targets that count in the batch, whatever part of it they are in: their number is known
+        before the first part is worked on.
+        """
+        parts = [_split(part, self.config.shards) for part in _split(batch, self.config.accumulation)]
+        counted = [[int(np.count_nonzero(shard.targets != IGNORE_INDEX)) for shard in part] for part in parts]
+        total = max(1, sum(map(sum, counted)))
+        loss = 0.0
+        self.gradients.flat[:] = 0
+        for part, numbers in zip(parts, counted, strict=True):
+            for shard_loss, tree in self._pool.map(self._shard, part, [number / total for number in numbers]):
+                loss += shard_loss
+                for gradient, shard_gradient in zip(leaves(self.gradients.tree), leaves(tree), strict=True):
+                    gradient += shard_gradient
+        return loss
 
     def _shard(self, shard: Batch, share: float) -> tuple[float, GPTParameters]:
         """A shard's part of the batch's mean loss and gradients: its own, times its share of the batch."""
-        loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
-        return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
+        with np.errstate(all="ignore"):
+            loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
+            return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
 
 
-def new_trainer(
-    text: str, config: TrainingConfig | None = None, *, threads: int | None = None, **architecture: Any
-) -> Trainer:
-    """A trainer for a fresh model, by characters, on this text. `architecture` overrides fields of `ModelConfig`."""
-    config = config or TrainingConfig()
-    tokenizer = Tokenizer.of_characters(text)
-    model_config = ModelConfig.from_dict(DEFAULT_ARCHITECTURE | architecture | {"vocabulary": tokenizer.vocabulary})
-    corpus = tokenize(text, tokenizer, model_config.context)
-    return Trainer(
-        Model(model_config, initial_parameters(model_config, config.seed), tokenizer), corpus, config, threads
-    )
+def _split(batch: Batch, count: int) -> list[Batch]:
+    """The batch in so many parts, or as many as it has sequences."""
+    count = min(count, len(batch.tokens))
+    return [Batch(*parts) for parts in zip(*(np.array_split(part, count) for part in batch), strict=True)]
+
+
+def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None = None, **settings: Any) -> Trainer:
+    """A trainer of a fresh model on this text. `settings`: any fields of the model, the tokenizer and the training."""
+    return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
+
+
+def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None) -> Trainer:
+    """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides."""
+    tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
+    config = recipe.model(tokenizer.vocabulary)
+    corpus = make_corpus(text, tokenizer, config.context)
+    model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
+    return Trainer(model, corpus, recipe.training, threads)

@@ -1,0 +1,69 @@
+"""handgrad evaluate: the loss of a model on a text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from ..errors import HandgradError, TextError
+from ..model import load
+from ..training import RECORD_FILE, read_data_again, read_documents, read_record
+from ..training import evaluate as evaluate_text
+
+
+def evaluate(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. Without it: "
+            "what the run itself held out.",
+        ),
+    ] = None,
+    glob: Annotated[
+        str | None, typer.Option(metavar="PATTERN", help='Which files of a folder to read, such as "**/*.py".')
+    ] = None,
+) -> None:
+    """Measure a model on texts: loss, perplexity, bits a character and a byte.
+
+    Every token but the first counts once. The text is read in windows as long as the model's context, of which each
+    begins without a past: a model that saw all that came before would do a little better.
+    """
+    model = load(run)
+    if data:
+        texts = [(document.name, document.text) for document in read_documents(data, glob)]
+    else:
+        if not (run / RECORD_FILE).exists():
+            raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
+        texts = [("held out", read_data_again(read_record(run), run).text.validation)]
+    table = Table("text", box=None, header_style="bold", pad_edge=False)
+    for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):
+        table.add_column(unit, justify="right")
+    console = Console(highlight=False, emoji=False)
+    columns = ("{task.description}", BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        for name, text in texts:
+            task = bar.add_task(name, total=None)
+            try:
+                evaluation = evaluate_text(
+                    model, text, lambda done, all_, task=task: bar.update(task, completed=done, total=all_)
+                )
+            except TextError as error:
+                raise TextError(f"{name}: {error}") from None
+            bar.remove_task(task)
+            table.add_row(
+                name,
+                f"{len(evaluation.passage.tokens):,}",
+                f"{evaluation.loss:.3f}",
+                f"{evaluation.perplexity:.2f}",
+                f"{evaluation.bits_per_character:.3f}",
+                f"{evaluation.bits_per_byte:.3f}",
+            )
+    console.print(table)

@@ -1,0 +1,86 @@
+"""handgrad info: what a model is, what it takes, how it came to be."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..model import ModelConfig, load, parameters_by_part
+from ..training import RECORD_FILE, Record, TrainingConfig, memory, read_metrics, read_record
+
+Rows = list[tuple[str, ...]]
+
+
+def info(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
+    ],
+) -> None:
+    """Show a model: architecture, parameters by part, memory to decode and to train, and how it was trained."""
+    model = load(run)
+    record = read_record(run) if (run / RECORD_FILE).exists() else None
+    training = record.recipe.training if record else TrainingConfig()
+    needed = memory(model, training)
+    meanings = ModelConfig.meanings()
+    total = model.parameters.flat.size
+    in_parts = f" in {training.accumulation} parts" if training.accumulation > 1 else ""
+    sections: dict[str, Rows] = {
+        f"{run}: architecture": [(name, str(x), meanings[name]) for name, x in model.config.to_dict().items()],
+        "Parameters": [
+            *(
+                (part, f"{count:,}", f"{count / total:6.1%}")
+                for part, count in parameters_by_part(model.parameters).items()
+            ),
+            ("all", f"{total:,}"),
+        ],
+        "Memory to decode": [
+            ("weights", _size(needed.weights)),
+            ("keys and values", _size(needed.keys_and_values)),
+            ("all", _size(needed.decoding)),
+        ],
+        f"Memory to train with batches of {training.batch}{in_parts}": [
+            ("weights", _size(needed.weights)),
+            ("gradients", _size(needed.gradients), f"the sum and those of each shard ({training.shards})"),
+            ("moments", _size(needed.moments), "AdamW's two running means"),
+            ("activations", _size(needed.activations), "what the backward needs of the forward"),
+            ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),
+        ],
+    }
+    if record:
+        sections["Training"] = _training(run, record)
+    console = Console(highlight=False, markup=False, emoji=False)
+    for title, rows in sections.items():
+        table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+        table.columns[0].min_width = 20
+        if title != "Training":
+            table.columns[1].justify = "right"
+            table.columns[1].min_width = 12
+        for row in rows:
+            table.add_row(*row)
+        console.print(title, style="bold")
+        console.print(table, "")
+
+
+def _training(run: Path, record: Record) -> Rows:
+    entries = read_metrics(run)
+    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    rows: Rows = [
+        ("text", ", ".join(record.sources) or "the default text"),
+        ("tokenizer", record.recipe.tokenizer.tokenizer),
+        ("preset", record.preset),
+        ("steps", f"{entries[-1]['step'] if entries else 0:,} of {record.recipe.training.steps:,}"),
+        ("made by", ", ".join(f"{name} {version}" for name, version in record.made_by.items())),
+    ]
+    if evaluated:
+        best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
+        for name, entry in (("last", evaluated[-1]), ("best", best)):
+            loss, bits = entry["validation_loss"], entry["bits_per_character"]
+            text = f"{loss:.3f} nats, {bits:.3f} bits a character, after step {entry['step']:,}"
+            rows.append((f"validation loss, {name}", text))
+    return rows
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,110 @@
+"""handgrad watch: a live run, from another terminal."""
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import HandgradError
+from ..training import RECORD_FILE, follow_metrics, is_being_trained, read_record
+
+BARS = "▁▂▃▄▅▆▇█"
+ROWS = 8
+"""Evaluations that are shown, the last ones."""
+SAMPLE_LINES = 8
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1.")],
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands, and exit.")] = False,
+) -> None:
+    """Watch a run that another process trains: how far it is, its losses, what it writes. Ends with the run.
+
+    Into a pipe or a file it writes a line for each evaluation.
+    """
+    if not (run / RECORD_FILE).exists():
+        raise HandgradError(f"{run}: holds no run ({RECORD_FILE} is missing)")
+    steps = read_record(run).recipe.training.steps
+    console = Console(highlight=False, markup=False, emoji=False)
+    looks = follow_metrics(run)
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=False) as live:
+            while True:
+                active = is_being_trained(run)
+                live.update(_picture(run, next(looks), steps, active, console.width), refresh=True)
+                if once or not active:
+                    return
+                time.sleep(every)
+    told = 0
+    while True:
+        active = is_being_trained(run)
+        entries = next(looks)
+        evaluated = [entry for entry in entries if "validation_loss" in entry]
+        for entry in evaluated[told:]:
+            losses = f"loss {entry['loss']:.3f}  validation {entry['validation_loss']:.3f}"
+            console.print(f"step {entry['step']:,}/{steps:,}  {losses}", soft_wrap=True)
+        told = len(evaluated)
+        if once or not active:
+            console.print(_state(entries, steps, active), soft_wrap=True)
+            return
+        time.sleep(every)
+
+
+def _state(entries: Sequence[dict[str, Any]], steps: int, active: bool) -> str:
+    """What is going on, in words."""
+    step = entries[-1]["step"] if entries else 0
+    if step >= steps:
+        return f"complete: {steps:,} steps in {timedelta(seconds=round(entries[-1]['seconds']))}"
+    if not active:
+        return f"not running: stands at step {step:,} of {steps:,}; handgrad train --resume goes on"
+    if not entries:
+        return f"training: has not finished a step of {steps:,} yet"
+    speed = entries[-1]["tokens_per_second"]
+    recent = entries[-min(len(entries), 50) :]
+    took = (recent[-1]["seconds"] - recent[0]["seconds"]) / max(1, recent[-1]["step"] - recent[0]["step"])
+    left = timedelta(seconds=round((steps - step) * took))
+    return f"training: step {step:,} of {steps:,}, {speed:,.0f} tokens/s, {left} left"
+
+
+def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool, width: int) -> RenderableType:
+    step = entries[-1]["step"] if entries else 0
+    parts: list[RenderableType] = [
+        Text(f"{run}  ", style="bold").append(_state(entries, steps, active), style="not bold"),
+        ProgressBar(total=steps, completed=step),
+    ]
+    if entries:
+        curve = _sparkline([entry["loss"] for entry in entries], min(width - 20, 100))
+        parts.append(Text(f"loss  {curve}  {np.mean([entry['loss'] for entry in entries[-20:]]):.3f}"))
+    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    if evaluated:
+        best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
+        table = Table("step", "validation loss", "bits a character", "", box=None, header_style="bold", pad_edge=False)
+        for entry in evaluated[-ROWS:]:
+            table.add_row(
+                f"{entry['step']:,}",
+                f"{entry['validation_loss']:.3f}",
+                f"{entry['bits_per_character']:.3f}",
+                "best" if entry is best else "",
+            )
+        lines = "\n".join(evaluated[-1]["sample"].splitlines()[:SAMPLE_LINES])
+        parts += [Text(""), table, Text(""), Text(lines, style="cyan")]
+    return Group(*parts)
+
+
+def _sparkline(values: Sequence[float], width: int) -> str:
+    """The values as bars, each the mean of as many as it takes, the highest and the lowest at the ends of the scale."""
+    size = -(-len(values) // max(1, width))
+    means = np.array([np.mean(values[at : at + size]) for at in range(0, len(values), size)])
+    low, high = means.min(), means.max()
+    heights = np.round((means - low) / (high - low) * (len(BARS) - 1)).astype(int) if high > low else [0] * len(means)
+    return "".join(BARS[height] for height in heights)

@@ -1,0 +1,107 @@
+"""Checkpoints that survive: whole or not there, with checksums, and always the one before beside the last.
+
+A checkpoint is the model's folder (config, tokenizer, weights) with the run's record and the optimizer's state. First
+the one that is there is kept in the folder `previous`, then the new files are written beside their places, and only
+then do they take them, the checksums last. So wherever that is broken off, the last or the one before is whole; and as
+a run is a function of its record, going on from either leads to the same bytes.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import DamagedError, HandgradError, WeightsError
+from ..files import CHECKSUMS_FILE, check_together, write_together
+from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_parameters, tensors_to_bytes
+from .batches import windows_per_epoch
+from .corpus import SplitText, make_corpus
+from .record import RECORD_FILE, Record
+from .trainer import Trainer
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+PREVIOUS = "previous"
+FILES = (CONFIG_FILE, TOKENIZER_FILE, RECORD_FILE, OPTIMIZER_FILE, WEIGHTS_FILE)
+MOMENTS = ("mean/", "mean_square/")
+
+
+class Best(NamedTuple):
+    """The lowest validation loss so far, and after which step it was found."""
+
+    step: int
+    loss: float
+
+
+def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best | None, keep_last: bool) -> None:
+    """Write a checkpoint. `keep_last`: the one that is there is whole, and becomes the one before."""
+    moments = (trainer.optimizer.mean, trainer.optimizer.mean_square)
+    state = json.dumps(_state(trainer, best), sort_keys=True)
+    files = {
+        **trainer.model.files(),
+        RECORD_FILE: record.to_bytes(),
+        OPTIMIZER_FILE: tensors_to_bytes(dict(zip(MOMENTS, moments, strict=True)), state),
+    }
+    if keep_last:
+        _keep(folder)
+    write_together(folder, {name: files[name] for name in FILES})
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, str | None]:
+    """Where the last whole checkpoint is, and what is wrong with the last of all where it is another.
+
+    None where no checkpoint was ever finished.
+    """
+    try:
+        check_together(folder, FILES)
+        return folder, None
+    except HandgradError as error:
+        damage = str(error)
+    try:
+        check_together(folder / PREVIOUS, FILES)
+        return folder / PREVIOUS, damage
+    except HandgradError:
+        if (folder / CHECKSUMS_FILE).exists() or (folder / PREVIOUS).exists():
+            raise DamagedError(f"{damage}; and there is no whole checkpoint before it") from None
+        return None, None
+
+
+def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int | None) -> tuple[Trainer, Best | None]:
+    """The trainer as it was when it was saved."""
+    model = load(folder)
+    trainer = Trainer(model, make_corpus(text, model.tokenizer, model.config.context), record.recipe.training, threads)
+    path = folder / OPTIMIZER_FILE
+    trainer.optimizer.mean, trainer.optimizer.mean_square = load_parameters(path, model.config, MOMENTS)
+    try:
+        state = json.loads(load_metadata(path))
+        trainer.optimizer.steps = int(state["step"])
+        return trainer, None if state["best"] is None else Best(**state["best"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
+
+
+def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:
+    """Where the run stands. The step is all that it needs to go on; the rest says what follows from it."""
+    config, step = trainer.config, trainer.optimizer.steps
+    epoch, window = divmod(
+        step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.model.config.context)
+    )
+    return {
+        "step": step,
+        "position": {"epoch": epoch, "window": window},
+        "generator": {"name": "PCG64", "seed": [config.seed, epoch]},  # drawn from anew in each epoch
+        "best": best and best._asdict(),
+    }
+
+
+def _keep(folder: Path) -> None:
+    """Make the checkpoint that is there the one before. Links cost nothing: files are replaced, never written to."""
+    previous = folder / PREVIOUS
+    previous.mkdir(exist_ok=True)
+    (previous / CHECKSUMS_FILE).unlink(missing_ok=True)
+    for name in (*FILES, CHECKSUMS_FILE):
+        (previous / name).unlink(missing_ok=True)
+        try:
+            os.link(folder / name, previous / name)
+        except OSError:  # a file system without links
+            shutil.copyfile(folder / name, previous / name)

@@ -1,0 +1,79 @@
+"""The loss on a text, in units that one can compare."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import NamedTuple
+
+from ..errors import TextError
+from ..model import Model, loss_forward, single_threaded_blas
+from .batches import Batch, consecutive_batches
+from .corpus import Passage, tokenize
+
+EVALUATION_BATCH = 8
+
+
+Told = Callable[[int, int], None]
+
+
+def _nobody(done: int, all_: int) -> None:
+    pass
+
+
+class Evaluation(NamedTuple):
+    """The mean loss of a text's tokens, and the passage that it was measured on."""
+
+    loss: float
+    """Nats a token."""
+    passage: Passage
+
+    @property
+    def perplexity(self) -> float:
+        """As many tokens, all equally likely, would surprise as much."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def bits(self) -> float:
+        return self.loss / math.log(2) * (len(self.passage.tokens) - 1)
+
+    @property
+    def bits_per_character(self) -> float:
+        """A unit that does not depend on the tokenizer."""
+        return self.bits / max(1, self.passage.characters)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The same for each byte of UTF-8, so that alphabets can be compared; the unit of the literature."""
+        return self.bits / max(1, self.passage.bytes)
+
+
+def mean_loss(model: Model, passage: Passage, pool: Executor, told: Told = _nobody) -> float:
+    """Nats a token over the passage, cut into windows of the model's context, of which each begins without a past.
+
+    `told` hears how many tokens are done, and how many there are, again and again.
+    """
+
+    def total(batch: Batch) -> float:
+        loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
+        return float(loss) * batch.targets.size
+
+    def batches() -> Iterator[Batch]:
+        return consecutive_batches(passage.tokens, model.config.context, EVALUATION_BATCH)
+
+    done, totals = 0, 0.0
+    with single_threaded_blas():
+        for batch, part in zip(batches(), pool.map(total, batches()), strict=True):
+            totals += part
+            done += batch.targets.size
+            told(done, len(passage.tokens) - 1)
+    return totals / (len(passage.tokens) - 1)
+
+
+def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
+    """The loss of a model on the whole of a text."""
+    passage = tokenize(text, model.tokenizer)
+    if len(passage.tokens) < 2:
+        raise TextError(f"the text is too short: {len(passage.tokens)} tokens, and the first is predicted by nothing")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return Evaluation(mean_loss(model, passage, pool, told), passage)

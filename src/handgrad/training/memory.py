@@ -1,0 +1,63 @@
+"""How much memory a model takes, to decode and to train."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..layers import Array
+from ..model import Decoder, Model, loss_forward
+from .config import TrainingConfig
+
+
+class Memory(NamedTuple):
+    """Bytes, by what they are for."""
+
+    weights: int
+    keys_and_values: int
+    """Of one text as long as the context, which decoding keeps."""
+    gradients: int
+    """The sum, and those of each shard."""
+    moments: int
+    """AdamW's two running means."""
+    activations: int
+    """What the forward keeps for the backward, of all sequences that are worked on at once."""
+
+    @property
+    def decoding(self) -> int:
+        return self.weights + self.keys_and_values
+
+    @property
+    def training(self) -> int:
+        return self.weights + self.gradients + self.moments + self.activations
+
+
+def memory(model: Model, config: TrainingConfig) -> Memory:
+    """Counted on the arrays themselves: those of a decoder, and those in the cache of one sequence's forward pass.
+
+    Python and NumPy come on top, and the arrays that live only within a layer.
+    """
+    weights = model.parameters.flat.nbytes
+    tokens = np.zeros((1, model.config.context), np.int32)
+    _, cache = loss_forward(tokens, tokens, model.parameters.tree, model.config)
+    owners = {id(owner): owner for owner in map(_owner, _arrays(cache)) if owner is not _owner(model.parameters.flat)}
+    at_once = min(config.batch, -(-config.batch // config.accumulation))
+    return Memory(
+        weights,
+        Decoder(model.parameters.tree, model.config).nbytes,
+        weights * (1 + min(config.shards, at_once)),
+        2 * weights,
+        at_once * sum(owner.nbytes for owner in owners.values()),
+    )
+
+
+def _owner(x: Array) -> Array:
+    """The array that x is a view of."""
+    while isinstance(x.base, np.ndarray):
+        x = x.base
+    return x
+
+
+def _arrays(cache: object) -> list[Array]:
+    if isinstance(cache, np.ndarray):
+        return [cache]
+    return [array for part in cache for array in _arrays(part)] if isinstance(cache, tuple) else []

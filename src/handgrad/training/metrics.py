@@ -1,0 +1,100 @@
+"""metrics.jsonl: a line for every update, and what is drawn and written from it."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..files import naming, write_atomically
+from .trainer import Progress
+
+METRICS_FILE = "metrics.jsonl"
+SAMPLE_FILE = "sample.txt"
+
+Entry = dict[str, Any]
+_NUMBER = (int, float)
+_KINDS = {
+    "step": int,
+    **dict.fromkeys(("loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second"), _NUMBER),
+}
+_EVALUATION_KINDS = {"validation_loss": _NUMBER, "bits_per_character": _NUMBER, "sample": str}
+
+
+def to_entry(progress: Progress, sample: str = "") -> Entry:
+    """What a line of the file holds; after an evaluation also a sample of what the model writes then."""
+    fields = progress._asdict()
+    evaluation = fields.pop("validation")
+    if evaluation is None:
+        return fields
+    return fields | {
+        "validation_loss": evaluation.loss,
+        "bits_per_character": evaluation.bits_per_character,
+        "sample": sample,
+    }
+
+
+class Metrics:
+    """The file, and its entries. A line is written at once, so that a run that is killed has told all it knew."""
+
+    def __init__(self, folder: Path, until: int) -> None:
+        """Go on after step `until`: what a run wrote beyond its last checkpoint, it will write again."""
+        self.path = folder / METRICS_FILE
+        self.entries = [entry for entry in read_metrics(folder) if entry["step"] <= until]
+        write_atomically(self.path, "".join(map(_line, self.entries)))
+
+    def append(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        with naming(self.path), self.path.open("ab", buffering=0) as file:
+            file.write(_line(entry).encode())
+
+
+def read_metrics(folder: Path) -> list[Entry]:
+    """The entries in their order; a line that was not finished, or is damaged, is passed over."""
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return list(_entries(file))
+
+
+def follow_metrics(folder: Path) -> Iterator[list[Entry]]:
+    """All entries, now and each time that it is asked again; only what is new is read."""
+    path, entries, place, inode = folder / METRICS_FILE, list[Entry](), 0, -1
+    while True:
+        if path.is_file():
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != inode or status.st_size < place:  # written anew by a run that went on
+                    entries, place, inode = [], 0, status.st_ino
+                file.seek(place)
+                whole, newline, _ = file.read().rpartition(b"\n")
+            place += len(whole) + len(newline)
+            entries += _entries(whole.decode(errors="replace").split("\n"))
+        yield entries
+
+
+def samples(entries: Iterable[Entry]) -> str:
+    """What the model wrote after each evaluation, the last one last."""
+    return "\n".join(
+        f"---- step {entry['step']:,}, validation loss {entry['validation_loss']:.3f} nats, "
+        f"{entry['bits_per_character']:.3f} bits a character ----\n{entry['sample']}\n"
+        for entry in entries
+        if "sample" in entry
+    )
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps(entry) + "\n"
+
+
+def _entries(lines: Iterable[str]) -> Iterator[Entry]:
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in _KINDS.items()):
+            evaluated = {"validation_loss", "sample", "bits_per_character"} & entry.keys()
+            if not evaluated or all(isinstance(entry.get(name), kind) for name, kind in _EVALUATION_KINDS.items()):
+                yield entry

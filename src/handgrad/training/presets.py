@@ -1,0 +1,37 @@
+"""Settings with a name, for a purpose."""
+
+from typing import Any, NamedTuple
+
+
+class Preset(NamedTuple):
+    purpose: str
+    settings: dict[str, Any]
+    """Fields of the model and of training; fields of training that are missing have their defaults."""
+
+
+PRESETS = {
+    "tiny": Preset(
+        "a quick trial: 0.1 million parameters, some ten seconds",
+        {"layers": 2, "heads": 2, "width": 64, "hidden": 168, "context": 64, "steps": 500, "learning_rate": 5e-3},
+    ),
+    "default": Preset(
+        "0.8 million parameters, under two minutes",
+        {"layers": 4, "heads": 4, "width": 128, "hidden": 344, "context": 64},
+    ),
+    "medium": Preset(
+        "11 million parameters, context 256: hours, on some megabytes of text",
+        {
+            "layers": 6,
+            "heads": 6,
+            "width": 384,
+            "hidden": 1024,
+            "context": 256,
+            "steps": 5000,
+            "batch": 16,
+            "accumulation": 2,
+            "learning_rate": 1e-3,
+            "evaluations": 20,
+        },
+    ),
+}
+DEFAULT_PRESET = "default"

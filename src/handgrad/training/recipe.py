@@ -1,0 +1,99 @@
+"""Everything that decides what a run becomes, but for the text: the settings of model, tokenizer and training."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from ..errors import ConfigError
+from ..files import read_text_file
+from ..model import ModelConfig, Tokenizer
+from ..settings import Bounds, Settings
+from .config import TrainingConfig
+from .presets import DEFAULT_PRESET, PRESETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig(Settings):
+    """How a text is cut into tokens."""
+
+    tokenizer: Literal["chars", "bytes", "bpe"] = "chars"
+    """`chars`: the text's characters; `bytes`: the bytes of UTF-8; `bpe`: byte pairs, found in the text."""
+    vocabulary: Annotated[int, Bounds(at_least=256)] = 1024
+    """The most tokens that a `bpe` tokenizer may have; the other two know theirs."""
+
+    def make(self, learn_from: str, express: str) -> Tokenizer:
+        """A tokenizer that knows `express` and, where it learns, has learned from `learn_from`."""
+        if self.tokenizer == "bytes":
+            return Tokenizer.of_bytes()
+        if self.tokenizer == "bpe":
+            return Tokenizer.of_byte_pairs(learn_from, self.vocabulary)
+        return Tokenizer.of_characters(express)
+
+
+class Recipe(NamedTuple):
+    """The settings of a run, checked."""
+
+    architecture: dict[str, Any]
+    """The fields of `ModelConfig` but the vocabulary, which the tokenizer decides."""
+    tokenizer: TokenizerConfig
+    training: TrainingConfig
+
+    def model(self, vocabulary: int) -> ModelConfig:
+        return ModelConfig(**self.architecture, vocabulary=vocabulary)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields in one dictionary, which `make_recipe` takes."""
+        tokenizer = self.tokenizer.to_dict()
+        if self.tokenizer.tokenizer != "bpe":
+            del tokenizer["vocabulary"]
+        return {**self.architecture, **tokenizer, **self.training.to_dict()}
+
+
+def make_recipe(fields: Mapping[str, Any] | None = None, preset: str = DEFAULT_PRESET) -> Recipe:
+    """The recipe with a preset's settings, and these in their place. A `ConfigError` names the field that is wrong."""
+    if preset not in PRESETS:
+        raise ConfigError(f"preset: there is no {preset!r}; there are {', '.join(PRESETS)}")
+    given = dict(fields or {})
+    known = field_meanings()
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"{name}: {_unknown(name, list(known))} (value {value!r})")
+    settings = PRESETS[preset].settings | given
+
+    def of(kind: type[Settings]) -> dict[str, Any]:
+        return {name: settings[name] for name in kind.meanings() if name in settings}
+
+    tokenizer = TokenizerConfig(**of(TokenizerConfig))
+    if tokenizer.tokenizer != "bpe" and "vocabulary" in given:
+        raise ConfigError(
+            f"vocabulary: {given['vocabulary']!r}, but a tokenizer of {tokenizer.tokenizer} has its own size"
+        )
+    model = ModelConfig(**of(ModelConfig) | {"vocabulary": tokenizer.vocabulary}).to_dict()
+    del model["vocabulary"]
+    return Recipe(model, tokenizer, TrainingConfig(**of(TrainingConfig)))
+
+
+def field_meanings() -> dict[str, str]:
+    """Every field that a recipe can have, and what it means."""
+    return ModelConfig.meanings() | TokenizerConfig.meanings() | TrainingConfig.meanings()
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The fields in a TOML file; a `ConfigError` says why there are none."""
+    try:
+        return tomllib.loads(read_text_file(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if name == "dropout":
+        return (
+            "there is none: few passes over the text leave a small model nothing to overfit, and gradients without "
+            "randomness can be proved"
+        )
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"unknown field; did you mean {near[0]}?" if near else f"unknown field; the fields are {', '.join(known)}"

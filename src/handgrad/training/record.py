@@ -1,0 +1,100 @@
+"""What made a run: its settings, its text, and the versions of the software."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..files import read_file, read_json_object
+from .corpus import SplitText, split
+from .recipe import Recipe, make_recipe
+from .sources import STANDARD_INPUT, read_documents, read_standard_input
+
+RECORD_FILE = "training.json"
+STANDARD_INPUT_FILE = "data.txt"
+
+
+class Data(NamedTuple):
+    """A text and where it is from."""
+
+    sources: list[str]
+    """Paths, and "-" for standard input; none for the default text."""
+    glob: str | None
+    text: SplitText
+    standard_input: bytes | None = None
+    """What was read there, since nobody can read it again."""
+
+
+def read_data(sources: Sequence[str] = (), glob: str | None = None, standard_input: bytes | None = None) -> Data:
+    """Read all sources; `standard_input` is what "-" stands for, where it has been read before."""
+    if STANDARD_INPUT in sources and standard_input is None:
+        standard_input = read_standard_input()
+    documents = read_documents(sources, glob, standard_input)
+    paths = [source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in sources]
+    return Data(paths, glob, split([document.text for document in documents]), standard_input)
+
+
+class Record(NamedTuple):
+    """The content of training.json."""
+
+    preset: str
+    recipe: Recipe
+    sources: list[str]
+    glob: str | None
+    sha256: str
+    """Of the text, both its parts."""
+    made_by: dict[str, str]
+    """Versions: results differ in their last bits between libraries of linear algebra, and between processors."""
+
+    def to_bytes(self) -> bytes:
+        content = {
+            "preset": self.preset,
+            "settings": self.recipe.to_dict(),
+            "data": {"sources": self.sources, "glob": self.glob, "sha256": self.sha256},
+            "made_by": self.made_by,
+        }
+        return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def new_record(preset: str, recipe: Recipe, data: Data) -> Record:
+    made_by = {
+        "handgrad": version("handgrad"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    return Record(preset, recipe, data.sources, data.glob, data.text.sha256, made_by)
+
+
+def read_record(folder: Path) -> Record:
+    path = folder / RECORD_FILE
+    content = read_json_object(path)
+    try:
+        data, made_by = content["data"], content["made_by"]
+        sources = [str(source) for source in data["sources"]]
+        glob = None if data["glob"] is None else str(data["glob"])
+        settings: dict[str, Any] = dict(content["settings"])
+        record = Record(
+            str(content["preset"]), make_recipe(settings), sources, glob, str(data["sha256"]), dict(made_by)
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{path}: settings: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: not the record of a run: {error!r}") from None
+    return record
+
+
+def read_data_again(record: Record, folder: Path, sources: Sequence[str] = ()) -> Data:
+    """The text of a recorded run, from where it was or, where it has moved, from these sources."""
+    wanted = list(sources) or record.sources
+    kept = folder / STANDARD_INPUT_FILE
+    data = read_data(wanted, record.glob, read_file(kept) if STANDARD_INPUT in wanted and kept.exists() else None)
+    if data.text.sha256 != record.sha256:
+        name = ", ".join(wanted) or "the default text"
+        raise ConfigError(f"{name}: not the text that the run in {folder} began with; give that one with --data")
+    return data

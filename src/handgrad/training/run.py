@@ -1,0 +1,199 @@
+"""A run: a folder that one process trains in, that others may watch, and that can go on wherever it was broken off."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from ..errors import HandgradError, TrainingError
+from ..files import remove_parts, write_atomically
+from ..model import CONFIG_FILE
+from .checkpoint import PREVIOUS, Best, load_checkpoint, newest_whole, save_checkpoint
+from .metrics import SAMPLE_FILE, Metrics, samples, to_entry
+from .nonfinite import first_non_finite_parameter
+from .plot import PLOT_FILE, loss_plot
+from .recipe import Recipe
+from .record import RECORD_FILE, STANDARD_INPUT_FILE, Data, Record, new_record, read_data_again, read_record
+from .trainer import Progress, Trainer, fresh_trainer
+
+BEST = "best"
+LOCK_FILE = ".lock"
+PATIENCE = 1.0
+"""Seconds to wait for a lock, which a watcher may hold for a moment."""
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints, besides those at evaluations."""
+SHARE_OF_SAVING = 0.05
+"""Of a run's time at most, where checkpoints are so large that a minute is too often."""
+SAMPLE_TOKENS = 300
+
+
+class Run:
+    """A trainer with its folder. Only one process at a time can have it; `close` lets it go.
+
+    run/config.json, model.safetensors, tokenizer.json   the model
+        optimizer.safetensors, training.json             what else it takes to go on; what made it
+        checksums.sha256                                 of these five
+        best/                                            the model with the lowest validation loss
+        previous/                                        the checkpoint before the last
+        metrics.jsonl, loss.svg, sample.txt              how it went
+    """
+
+    def __init__(self, folder: Path, record: Record, trainer: Trainer, lock: FileLock) -> None:
+        self.folder = folder
+        self.record = record
+        self.trainer = trainer
+        self.metrics = Metrics(folder, trainer.optimizer.steps)
+        self.best: Best | None = None
+        self.damage: str | None = None
+        """What was wrong with the last checkpoint, where the run goes on from the one before it."""
+        self._whole = False
+        """Whether the checkpoint in the folder is whole, and so to be kept when the next is written."""
+        self._saved_step = -1
+        self._saved_at, self._saving_took = time.monotonic(), 0.0
+        self._lock = lock
+        if self.metrics.entries:
+            trainer.seconds = float(self.metrics.entries[-1]["seconds"])
+
+    @property
+    def step(self) -> int:
+        """Updates made so far."""
+        return self.trainer.optimizer.steps
+
+    @property
+    def complete(self) -> bool:
+        return self.step >= self.trainer.config.steps
+
+    def train(self) -> Iterator[Progress]:
+        """Make the updates that are left, tell of each, and keep the folder up to date.
+
+        Where numbers stop being finite, a `TrainingError` says which and where; the last checkpoint stays.
+        """
+        try:
+            for progress in self.trainer.run():
+                if progress.validation is not None:
+                    self._tell(progress)
+                    if self.best is None or progress.validation.loss < self.best.loss:
+                        self.best = Best(progress.step, progress.validation.loss)
+                        self.trainer.model.save(self.folder / BEST)
+                    self.save()
+                else:
+                    self.metrics.append(to_entry(progress))
+                    if time.monotonic() - self._saved_at > max(SAVE_EVERY, self._saving_took / SHARE_OF_SAVING):
+                        self.save()
+                yield progress
+        except TrainingError as error:
+            raise TrainingError(f"{error}; {self.folder} keeps the checkpoint of step {self._saved_step:,}") from None
+
+    def save(self) -> None:
+        """Write a checkpoint, unless the last one is of this step; weights that are not finite are refused."""
+        if self._saved_step == self.step:
+            return
+        if culprit := first_non_finite_parameter(self.trainer.model):
+            raise TrainingError(f"step {self.step:,}: after it {culprit}")
+        start = time.monotonic()
+        whole, self._whole = self._whole, False
+        save_checkpoint(self.folder, self.record, self.trainer, self.best, keep_last=whole)
+        self._whole, self._saved_step = True, self.step
+        self._saved_at = time.monotonic()
+        self._saving_took = self._saved_at - start
+
+    def close(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _tell(self, progress: Progress) -> None:
+        """The metrics of an evaluation, a sample of what the model writes now, and the picture of the losses."""
+        sample = self.trainer.model.generate(tokens=SAMPLE_TOKENS, seed=self.trainer.config.seed)
+        self.metrics.append(to_entry(progress, sample))
+        write_atomically(self.folder / SAMPLE_FILE, samples(self.metrics.entries))
+        write_atomically(self.folder / PLOT_FILE, loss_plot(self.metrics.entries, str(self.folder)))
+
+
+def create_run(folder: Path | None, preset: str, recipe: Recipe, data: Data, threads: int | None = None) -> Run:
+    """A fresh run in a folder that holds none: the next free one of runs/1, runs/2, ... where none is given."""
+    trainer = fresh_trainer(recipe, data.text, threads)
+    folder = folder or _next_free_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _locked(folder)
+    try:
+        refuse_a_run(folder)
+        record = new_record(preset, recipe, data)
+        if data.standard_input is not None:
+            write_atomically(folder / STANDARD_INPUT_FILE, data.standard_input)
+        write_atomically(folder / RECORD_FILE, record.to_bytes())
+        run = Run(folder, record, trainer, lock)
+        run.save()  # a folder that cannot hold a checkpoint is found out before the work, not after
+        return run
+    except BaseException:
+        lock.release()
+        raise
+
+
+def refuse_a_run(folder: Path) -> None:
+    if any((folder / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
+        raise HandgradError(f"{folder}: holds a run already; choose another --out, or go on with --resume {folder}")
+
+
+def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = None) -> Run:
+    """The run in this folder, as it was at its last whole checkpoint; `sources`: where its text has moved to."""
+    if not folder.is_dir():
+        raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    if not any((folder / name).exists() for name in (RECORD_FILE, PREVIOUS)):
+        raise HandgradError(f"{folder}: holds no run to resume ({RECORD_FILE} is missing)")
+    lock = _locked(folder)
+    try:
+        for place in (folder, folder / PREVIOUS, folder / BEST):
+            remove_parts(place)
+        checkpoint, damage = newest_whole(folder)
+        record = read_record(checkpoint or folder)
+        text = read_data_again(record, folder, sources).text
+        if checkpoint is None:  # broken off before the first one: from the beginning
+            run = Run(folder, record, fresh_trainer(record.recipe, text, threads), lock)
+        else:
+            trainer, best = load_checkpoint(checkpoint, record, text, threads)
+            run = Run(folder, record, trainer, lock)
+            run.best, run.damage, run._whole, run._saved_step = best, damage, checkpoint == folder, run.step
+        return run
+    except BaseException:
+        lock.release()
+        raise
+
+
+def is_being_trained(folder: Path) -> bool:
+    """Whether a process is at work in this folder."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise HandgradError(f"{folder}: another process is training this run") from None
+    return lock
+
+
+def _next_free_folder() -> Path:
+    """runs/1, or the first number after it that is free, made at once so that no other run takes it."""
+    number = 1
+    while True:
+        folder = Path("runs", str(number))
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1

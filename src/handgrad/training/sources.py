@@ -1,0 +1,88 @@
+"""Where a text comes from: files, folders of files, standard input, or the default text."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import TextError
+from ..files import decode_utf8, read_file
+
+STANDARD_INPUT = "-"
+TEXT_SUFFIXES = (
+    *(".txt", ".md", ".rst", ".tex", ".org", ".adoc", ".csv", ".json", ".toml", ".yaml", ".yml", ".html", ".xml"),
+    *(".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".js", ".ts", ".css", ".sh"),
+    *(".r", ".jl", ".lua", ".rb", ".php", ".pl", ".sql", ".swift", ".hs", ".ml", ".scala", ".lisp", ".el"),
+)
+"""What is read in a folder where no pattern says otherwise."""
+
+
+class Document(NamedTuple):
+    name: str
+    text: str
+
+
+def default_text() -> str:
+    """The reference of the Python language, which every CPython carries (it differs a little between versions)."""
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise TextError("this Python has no pydoc_data.topics, the default text; name a text with --data") from None
+    return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def read_documents(
+    sources: Sequence[str] = (), glob: str | None = None, standard_input: bytes | None = None
+) -> list[Document]:
+    """The texts of all sources, in their order; without any source, the default text.
+
+    A source is a UTF-8 file; a folder, whose files come in the order of their names, those in folders within it too,
+    if they match `glob` (such as "**/*.py") or, without one, end like a text (`TEXT_SUFFIXES`); or "-", standard input
+    (whose content `standard_input` may give). Line ends become \\n; files that are blank are left out.
+    """
+    if not sources:
+        return [Document("the default text", default_text())]
+    documents = [document for source in sources for document in _read_source(source, glob, standard_input)]
+    if not documents:
+        raise TextError(f"{', '.join(sources)}: empty or blank")
+    return documents
+
+
+def _read_source(source: str, glob: str | None, standard_input: bytes | None) -> Iterator[Document]:
+    if source == STANDARD_INPUT:
+        content = read_standard_input() if standard_input is None else standard_input
+        yield from _document("standard input", content)
+    elif not Path(source).is_dir():
+        yield from _document(source, read_file(Path(source)))
+    else:
+        for path in _files(Path(source), glob):
+            yield from _document(str(path), read_file(path))
+
+
+def read_standard_input() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def _files(folder: Path, glob: str | None) -> list[Path]:
+    """The files of a folder to read. Without a pattern, what is hidden (.git) is passed over."""
+    try:
+        paths = [path for path in folder.glob(glob or "**/*") if path.is_file()]
+    except (ValueError, NotImplementedError) as error:
+        raise TextError(f"--glob: {glob!r}: {error}") from None
+    if glob is None:
+        inner = ((path, path.relative_to(folder).parts) for path in paths)
+        paths = [
+            path
+            for path, parts in inner
+            if path.suffix.lower() in TEXT_SUFFIXES and not any(part.startswith(".") for part in parts)
+        ]
+    if not paths:
+        wanted = f"matches {glob!r}" if glob else f"ends like a text ({', '.join(TEXT_SUFFIXES[:3])}, ...); see --glob"
+        raise TextError(f"{folder}: no file in it {wanted}")
+    return sorted(paths)
+
+
+def _document(name: str, content: bytes) -> Iterator[Document]:
+    text = decode_utf8(content, name).replace("\r\n", "\n")
+    if text.strip():
+        yield Document(name, text)
