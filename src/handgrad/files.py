@@ -128,7 +128,8 @@ def _write_all(files: Mapping[Path, bytes]) -> None:
             with naming(path):
                 part.replace(path)
         for folder in {path.parent for path in files}:
-            _flush_folder(folder)
+            with naming(folder):
+                _flush_folder(folder)
     except BaseException:
         for part in parts.values():
             part.unlink(missing_ok=True)

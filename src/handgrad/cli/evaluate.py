@@ -10,8 +10,8 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..errors import HandgradError, TextError
-from ..model import load
-from ..training import RECORD_FILE, read_data_again, read_documents, read_record
+from ..model import Model, load
+from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
 from ..training import evaluate as evaluate_text
 
 
@@ -50,14 +50,7 @@ def evaluate(
     columns = ("{task.description}", BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         for name, text in texts:
-            task = bar.add_task(name, total=None)
-            try:
-                evaluation = evaluate_text(
-                    model, text, lambda done, all_, task=task: bar.update(task, completed=done, total=all_)
-                )
-            except TextError as error:
-                raise TextError(f"{name}: {error}") from None
-            bar.remove_task(task)
+            evaluation = _measure(model, name, text, bar)
             table.add_row(
                 name,
                 f"{len(evaluation.passage.tokens):,}",
@@ -67,3 +60,17 @@ def evaluate(
                 f"{evaluation.bits_per_byte:.3f}",
             )
     console.print(table)
+
+
+def _measure(model: Model, name: str, text: str, bar: ProgressBar) -> Evaluation:
+    task = bar.add_task(name, total=None)
+
+    def told(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    try:
+        return evaluate_text(model, text, told)
+    except TextError as error:
+        raise TextError(f"{name}: {error}") from None
+    finally:
+        bar.remove_task(task)

@@ -31,7 +31,7 @@ def tensors_to_bytes(groups: Mapping[str, Parameters], metadata: str | None = No
 def load_metadata(path: Path) -> str:
     """The metadata that `tensors_to_bytes` wrote; empty where there is none."""
     with _opened(path) as file:
-        return (file.metadata() or {}).get(METADATA_KEY, "")
+        return str((file.metadata() or {}).get(METADATA_KEY, ""))
 
 
 def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = ("",)) -> list[Parameters]:

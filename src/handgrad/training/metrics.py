@@ -14,11 +14,11 @@ SAMPLE_FILE = "sample.txt"
 
 Entry = dict[str, Any]
 _NUMBER = (int, float)
-_KINDS = {
+_KINDS: dict[str, Any] = {
     "step": int,
     **dict.fromkeys(("loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second"), _NUMBER),
 }
-_EVALUATION_KINDS = {"validation_loss": _NUMBER, "bits_per_character": _NUMBER, "sample": str}
+_EVALUATION_KINDS: dict[str, Any] = {"validation_loss": _NUMBER, "bits_per_character": _NUMBER, "sample": str}
 
 
 def to_entry(progress: Progress, sample: str = "") -> Entry:

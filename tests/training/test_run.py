@@ -1,0 +1,453 @@
+"""A run in its folder: it goes on, wherever it was broken off, to the same bytes; nothing that was saved is lost."""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+
+import handgrad
+from handgrad.errors import ConfigError, DamagedError, HandgradError, TrainingError
+from handgrad.training import (
+    Run,
+    create_run,
+    is_being_trained,
+    make_recipe,
+    read_data,
+    read_metrics,
+    read_record,
+    resume_run,
+    windows_per_epoch,
+)
+from handgrad.training.checkpoint import FILES, newest_whole
+
+TEXT = "the cat sat on the mat. the dog sat on the log. " * 20
+STEPS = 12
+SETTINGS: dict[str, Any] = {
+    "layers": 1,
+    "heads": 2,
+    "width": 8,
+    "hidden": 12,
+    "context": 8,
+    "batch": 4,
+    "accumulation": 2,
+    "steps": STEPS,
+    "evaluations": 3,
+    "learning_rate": 1e-2,
+    "warmup": 2,
+}
+SAME = (*FILES, "checksums.sha256", "sample.txt", "best/model.safetensors", "best/config.json")
+"""What the time that a run took does not show in."""
+
+
+@pytest.fixture(autouse=True)
+def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 10)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def unbroken(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The digests of a run that was never interrupted."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 10)
+        finish(new_run(text, folder))
+    return digests(folder)
+
+
+def new_run(text: Path, folder: Path, **changes: Any) -> Run:
+    return create_run(folder, "default", make_recipe(SETTINGS | changes), read_data([str(text)]))
+
+
+def finish(run: Run) -> None:
+    with run:
+        for _ in run.train():
+            pass
+        run.save()
+
+
+def train_until(run: Run, step: int) -> None:
+    with run:
+        for progress in run.train():
+            if progress.step == step:
+                break
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in SAME}
+
+
+def step_of(folder: Path) -> int:
+    """The step of the checkpoint that a resume would use."""
+    with resume_run(folder) as run:
+        return run.step
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "killed"])
+def test_a_run_broken_off_after_any_step_ends_with_the_same_bytes(
+    step: int, saved: bool, text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    """`saved`: as on Ctrl-C; otherwise it stops dead, and goes on from the last evaluation."""
+    run = new_run(text, tmp_path)
+    if step:
+        train_until(run, step)
+    if saved:
+        run.save()
+    run.close()
+    again = resume_run(tmp_path)
+    assert again.step == (step if saved else 4 * (step // 4))
+    finish(again)
+    assert digests(tmp_path) == unbroken
+    entries = read_metrics(tmp_path)
+    assert [entry["step"] for entry in entries] == list(range(1, STEPS + 1))
+    assert [entry["step"] for entry in entries if "sample" in entry] == [4, 8, 12]
+    assert all(later["seconds"] > earlier["seconds"] for earlier, later in itertools.pairwise(entries))
+
+
+def test_a_run_broken_off_again_and_again_ends_with_the_same_bytes(
+    text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    new_run(text, tmp_path).close()
+    while not (run := resume_run(tmp_path)).complete:
+        train_until(run, run.step + 1)
+        run.save()
+    run.close()
+    assert digests(tmp_path) == unbroken
+
+
+def test_a_complete_run_stays_as_it_is(text: Path, tmp_path: Path, unbroken: dict[str, str]) -> None:
+    finish(new_run(text, tmp_path))
+    finish(resume_run(tmp_path))
+    assert digests(tmp_path) == unbroken
+
+
+def test_without_time_between_a_run_is_saved_after_each_step(
+    text: Path, tmp_path: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handgrad.training.run.SAVE_EVERY", -1.0)
+    monkeypatch.setattr("handgrad.training.run.SHARE_OF_SAVING", np.inf)
+    train_until(new_run(text, tmp_path), 6)
+    assert step_of(tmp_path) == 6
+    finish(resume_run(tmp_path))
+    assert digests(tmp_path) == unbroken
+
+
+class Killed(BaseException):
+    """A process that is killed runs no line of cleaning up after itself."""
+
+
+class Mortal:
+    """Lets this process die, for all that the disk sees, at its n-th change: that one and all later ones fail.
+
+    A change is a call that removes, renames, links, makes a folder, flushes, or opens to write: then the file is there,
+    but empty. Where the process does not die, `changes` counts them.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fatal: float = np.inf) -> None:
+        self.fatal, self.changes = fatal, 0
+        for name in ("replace", "link", "unlink", "mkdir"):
+            monkeypatch.setattr(os, name, self._counted(getattr(os, name)))
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self._count())  # truly flushing takes its time
+        open_ = Path.open
+
+        def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+            file = open_(path, mode, *arguments, **options)
+            if mode[0] in "wa":
+                try:
+                    self._count()
+                except Killed:
+                    file.close()
+                    raise
+            return file
+
+        monkeypatch.setattr(Path, "open", opened)
+
+    def _count(self) -> None:
+        self.changes += 1
+        if self.changes >= self.fatal:
+            raise Killed
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._count()
+            return function(*arguments, **options)
+
+        return call
+
+
+SHORT: dict[str, Any] = {"steps": 2, "evaluations": 2, "accumulation": 1}
+
+
+def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before its creation, over two evaluations, to its end."""
+    monkeypatch.setattr("handgrad.training.run.loss_plot", lambda entries, title: b"")
+    with monkeypatch.context() as patch:
+        living = Mortal(patch)
+        finish(new_run(text, tmp_path / "unbroken", **SHORT))
+    assert living.changes > 100
+    for fatal in range(1, living.changes + 1):
+        folder = tmp_path / str(fatal)
+        with monkeypatch.context() as patch:
+            Mortal(patch, fatal)
+            with pytest.raises(Killed):
+                finish(new_run(text, folder, **SHORT))
+        begun = (folder / "training.json").exists()
+        finish(resume_run(folder) if begun else new_run(text, folder, **SHORT))
+        assert digests(folder) == digests(tmp_path / "unbroken"), fatal
+        assert not begun or not list(folder.rglob("*.part")), fatal
+
+
+def test_a_resumed_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on from the checkpoint before the last: that one must not give way to the last, which is damaged."""
+    monkeypatch.setattr("handgrad.training.run.loss_plot", lambda entries, title: b"")
+    train_until(new_run(text, tmp_path / "damaged", **SHORT), 1)
+    shutil.copytree(tmp_path / "damaged", tmp_path / "unbroken")
+    finish(resume_run(tmp_path / "unbroken"))
+    flip_a_bit(tmp_path / "damaged" / "model.safetensors", random.Random(0))
+    for fatal in itertools.count(1):
+        folder = tmp_path / str(fatal)
+        shutil.copytree(tmp_path / "damaged", folder)
+        try:
+            with monkeypatch.context() as patch:
+                Mortal(patch, fatal)
+                finish(resume_run(folder))
+                break
+        except Killed:
+            finish(resume_run(folder))
+            assert digests(folder) == digests(tmp_path / "unbroken"), fatal
+    assert fatal > 60
+
+
+@pytest.mark.parametrize("name", [*FILES, "checksums.sha256"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
+    name: str, text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    flip_a_bit(tmp_path / name, random.Random(name))
+    with pytest.raises(HandgradError, match=f"^{re.escape(str(tmp_path))}"):
+        handgrad.load(tmp_path)
+    run = resume_run(tmp_path)
+    assert run.damage is not None
+    assert run.damage.startswith(str(tmp_path / name) if name in FILES else str(tmp_path))
+    assert run.step == 4
+    finish(run)
+    assert digests(tmp_path) == unbroken
+    assert step_of(tmp_path) == STEPS
+
+
+def test_any_flipped_bit_is_noticed(text: Path, tmp_path: Path) -> None:
+    """In a hundred random places, of all files together, each as likely as it is large."""
+    train_until(new_run(text, tmp_path), 8)
+    names = [*FILES, "checksums.sha256"]
+    generator = random.Random(0)
+    for name in generator.choices(names, [(tmp_path / name).stat().st_size for name in names], k=100):
+        content = (tmp_path / name).read_bytes()
+        flip_a_bit(tmp_path / name, generator)
+        assert newest_whole(tmp_path)[0] == tmp_path / "previous"
+        (tmp_path / name).write_bytes(content)
+    assert newest_whole(tmp_path) == (tmp_path, None)
+
+
+def test_two_damaged_checkpoints_are_one_clear_line(text: Path, tmp_path: Path) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    for folder in (tmp_path, tmp_path / "previous"):
+        flip_a_bit(folder / "optimizer.safetensors", random.Random(0))
+    with pytest.raises(DamagedError) as raised:
+        resume_run(tmp_path)
+    assert str(raised.value).startswith(f"{tmp_path / 'optimizer.safetensors'}: differs from its checksum")
+    assert str(raised.value).endswith("and there is no whole checkpoint before it")
+    assert not is_being_trained(tmp_path)
+
+
+@pytest.mark.parametrize("full_at", range(1, 16))
+def test_a_full_disk_ends_the_run_with_the_file_s_name_and_loses_nothing(
+    full_at: int, text: Path, tmp_path: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full from a certain flush on, as a disk is: at the first evaluation after step 4, or the next."""
+    train_until(new_run(text, tmp_path), 3)
+    flushed = 0
+
+    def full(descriptor: int) -> None:
+        nonlocal flushed
+        flushed += 1
+        if flushed >= full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        run = resume_run(tmp_path)
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left on device") as raised:
+            finish(run)
+    assert str(raised.value.filename).startswith(str(tmp_path))
+    assert step_of(tmp_path) in (0, 4)
+    finish(resume_run(tmp_path))
+    assert digests(tmp_path) == unbroken
+
+
+def test_a_folder_that_holds_a_run_is_refused(text: Path, tmp_path: Path) -> None:
+    new_run(text, tmp_path).close()
+    before = digests_of_all(tmp_path)
+    with pytest.raises(HandgradError, match=r": holds a run already; choose another --out, or go on with --resume "):
+        new_run(text, tmp_path)
+    assert digests_of_all(tmp_path) == before
+
+
+def digests_of_all(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_processes_cannot_train_one_run(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handgrad.training.run.PATIENCE", 0.1)
+    with new_run(text, tmp_path):
+        assert is_being_trained(tmp_path)
+        for begin in (lambda: resume_run(tmp_path), lambda: new_run(text, tmp_path)):
+            with pytest.raises(HandgradError, match=r": another process is training this run$"):
+                begin()
+    assert not is_being_trained(tmp_path)
+    resume_run(tmp_path).close()
+
+
+def test_a_run_that_failed_to_begin_lets_go_of_the_folder(text: Path, tmp_path: Path) -> None:
+    new_run(text, tmp_path).close()
+    with pytest.raises(HandgradError):
+        new_run(text, tmp_path)
+    text_elsewhere = tmp_path / "other.txt"
+    text_elsewhere.write_text(TEXT + "more")
+    with pytest.raises(ConfigError, match=r"other.txt: not the text that the run in .* began with"):
+        resume_run(tmp_path, [str(text_elsewhere)])
+    resume_run(tmp_path).close()
+
+
+def test_a_text_that_has_moved_can_be_named(text: Path, tmp_path: Path, unbroken: dict[str, str]) -> None:
+    moving = tmp_path / "moving.txt"
+    moving.write_text(TEXT, encoding="utf-8")
+    train_until(new_run(moving, tmp_path / "run"), 5)
+    moving.unlink()
+    with pytest.raises(HandgradError, match=r"moving.txt: no such file$"):
+        resume_run(tmp_path / "run")
+    finish(resume_run(tmp_path / "run", [str(text)]))
+    assert (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert digests(tmp_path / "run")["model.safetensors"] == unbroken["model.safetensors"]
+
+
+def test_standard_input_is_kept_since_it_cannot_be_read_again(tmp_path: Path, unbroken: dict[str, str]) -> None:
+    run = create_run(tmp_path, "default", make_recipe(SETTINGS), read_data(["-"], standard_input=TEXT.encode()))
+    train_until(run, 5)
+    assert (tmp_path / "data.txt").read_text(encoding="utf-8") == TEXT
+    finish(resume_run(tmp_path))
+    assert digests(tmp_path)["model.safetensors"] == unbroken["model.safetensors"]
+
+
+def test_a_folder_without_a_run_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(HandgradError, match=r": holds no run to resume \(training.json is missing\)$"):
+        resume_run(tmp_path)
+    with pytest.raises(HandgradError, match=r"nowhere: no such folder$"):
+        resume_run(tmp_path / "nowhere")
+    (tmp_path / "training.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"training.json: not the record of a run: KeyError\('data'\)$"):
+        resume_run(tmp_path)
+
+
+def test_numbers_that_stop_being_finite_stop_the_run_and_the_last_checkpoint_stays(text: Path, tmp_path: Path) -> None:
+    run = new_run(text, tmp_path)
+
+    def spoil() -> None:
+        for progress in run.train():
+            if progress.step == 6:
+                run.trainer.model.parameters["blocks.0.attention.w_k"][0, 0] = np.nan
+
+    with pytest.raises(TrainingError) as raised, run:
+        spoil()
+    message = "step 7: the parameter blocks.0.attention.w_k is nan; the learning rate was "
+    assert str(raised.value).startswith(message)
+    assert str(raised.value).endswith(f"; {tmp_path} keeps the checkpoint of step 4")
+    assert step_of(tmp_path) == 4
+    with pytest.raises(TrainingError, match=r"^step 6: after it the parameter blocks.0.attention.w_k is nan$"):
+        run.save()
+    assert step_of(tmp_path) == 4
+
+
+def test_a_learning_rate_that_diverges_names_the_first_tensor(text: Path, tmp_path: Path) -> None:
+    run = new_run(text, tmp_path, learning_rate=1e30, final_learning_rate=1e30, warmup=0)
+    with pytest.raises(
+        TrainingError, match=r"^step 2: \S+ became (infinite|nan); the learning rate was 1e\+30; .* step 0$"
+    ):
+        finish(run)
+    assert np.isfinite(handgrad.load(tmp_path).parameters.flat).all()
+
+
+def test_the_best_weights_are_those_of_the_lowest_validation_loss(text: Path, tmp_path: Path) -> None:
+    """A run that is made to get worse: each evaluation but the second is after the weights were spoilt."""
+    run = new_run(text, tmp_path)
+    losses, weights = {}, {}
+    with run:
+        for progress in run.train():
+            if progress.step == 9:
+                run.trainer.model.parameters["head.w_lm"][...] *= 30
+            if progress.validation_loss is not None:
+                losses[progress.step] = progress.validation_loss
+                weights[progress.step] = run.trainer.model.parameters.flat.copy()
+    best = min(losses, key=losses.__getitem__)
+    assert best < STEPS
+    assert run.best == (best, losses[best])
+    np.testing.assert_array_equal(handgrad.load(tmp_path / "best").parameters.flat, weights[best])
+    np.testing.assert_array_equal(handgrad.load(tmp_path).parameters.flat, weights[STEPS])
+    with resume_run(tmp_path) as again:
+        assert again.best == run.best
+
+
+def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    path = tmp_path / "optimizer.safetensors"
+    with safetensors.safe_open(path, framework="numpy") as file:
+        state = json.loads(file.metadata()["handgrad"])
+        names = set(file.keys())
+    windows = windows_per_epoch(len(resume_and_close(tmp_path).trainer.corpus.training), 8)
+    epoch, window = divmod(8 * 4, windows)
+    assert state["step"] == 8
+    assert state["position"] == {"epoch": epoch, "window": window}
+    assert state["generator"] == {"name": "PCG64", "seed": [0, epoch]}
+    parameters = handgrad.load(tmp_path).parameters
+    assert names == {f"{moment}/{name}" for moment in ("mean", "mean_square") for name in parameters}
+
+
+def resume_and_close(folder: Path) -> Run:
+    with resume_run(folder) as run:
+        return run
+
+
+def test_the_record_says_what_made_the_run(text: Path, tmp_path: Path) -> None:
+    new_run(text, tmp_path, tokenizer="bpe", vocabulary=260).close()
+    record = read_record(tmp_path)
+    assert record.recipe == make_recipe(SETTINGS | {"tokenizer": "bpe", "vocabulary": 260})
+    assert record.sources == [str(text)]
+    assert record.made_by["numpy"] == np.__version__
+    assert record.sha256 == read_data([str(text)]).text.sha256
+
+
+def flip_a_bit(path: Path, generator: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
