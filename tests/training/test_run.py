@@ -51,8 +51,10 @@ SAME = (*FILES, "checksums.sha256", "sample.txt", "best/model.safetensors", "bes
 
 
 @pytest.fixture(autouse=True)
-def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 10)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long and is tested elsewhere."""
+    monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 2)
+    monkeypatch.setattr("handgrad.training.run.loss_plot", lambda entries, title: b"")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def unbroken(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """The digests of a run that was never interrupted."""
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 10)
+        monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 2)
         finish(new_run(text, folder))
     return digests(folder)
 
@@ -200,7 +202,6 @@ def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From before its creation, over two evaluations, to its end."""
-    monkeypatch.setattr("handgrad.training.run.loss_plot", lambda entries, title: b"")
     with monkeypatch.context() as patch:
         living = Mortal(patch)
         finish(new_run(text, tmp_path / "unbroken", **SHORT))
@@ -221,7 +222,6 @@ def test_a_resumed_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It went on from the checkpoint before the last: that one must not give way to the last, which is damaged."""
-    monkeypatch.setattr("handgrad.training.run.loss_plot", lambda entries, title: b"")
     train_until(new_run(text, tmp_path / "damaged", **SHORT), 1)
     shutil.copytree(tmp_path / "damaged", tmp_path / "unbroken")
     finish(resume_run(tmp_path / "unbroken"))

@@ -25,7 +25,8 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     drawn = io.BytesIO()
     # text as text, and the same bytes for the same losses
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "handgrad", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = Figure(figsize=(8, 4.5))
+        figure.subplots_adjust(left=0.08, right=0.97, bottom=0.11, top=0.92)
         axes = figure.add_subplot()
         label = "in each batch" if size == 1 else f"in batches, the mean of {size}"
         axes.plot(

@@ -1,0 +1,64 @@
+"""A run that is interrupted at random moments, as by a user or a crash, and resumed each time."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from handgrad.training import read_metrics
+
+INTERRUPTS = int(os.environ.get("HANDGRAD_INTERRUPTS", "4"))
+STEPS = 700 * (INTERRUPTS + 4)
+SETTINGS = {"layers": 1, "heads": 2, "width": 16, "hidden": 24, "context": 16, "batch": 4, "shards": 1}
+TEXT = "the cat sat on the mat, and the dog lay by the log.\n" * 30
+SAME = ("model.safetensors", "optimizer.safetensors", "best/model.safetensors", "training.json", "sample.txt")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to one process")
+def test_a_run_interrupted_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """By turns with SIGINT and SIGKILL; the count is $HANDGRAD_INTERRUPTS."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    generator = random.Random()
+    seed = generator.randrange(10**6)
+    generator.seed(seed)
+    train(tmp_path, "unbroken").communicate()
+    given: list[int] = []
+    while len(given) < INTERRUPTS:
+        process = train(tmp_path, "run")
+        try:
+            process.communicate(timeout=generator.uniform(0.1, 2))
+        except subprocess.TimeoutExpired:
+            given.append(signal.SIGINT if len(given) % 2 else signal.SIGKILL)
+            process.send_signal(given[-1])
+            _, errors = process.communicate()
+            assert process.returncode in (1, 130, -given[-1]), errors  # 130: before there was anything to save
+        else:
+            assert process.returncode == 0
+            break
+    process = train(tmp_path, "run")
+    output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, ""), f"{output}; seed {seed}, interrupts {given}"
+    for name in SAME:
+        assert digest(tmp_path / "run" / name) == digest(tmp_path / "unbroken" / name), f"{name}; seed {seed}"
+    assert [entry["step"] for entry in read_metrics(tmp_path / "run")] == list(range(1, STEPS + 1))
+    assert len(given) == INTERRUPTS
+
+
+def train(folder: Path, run: str) -> subprocess.Popen[str]:
+    """Begin the run, or go on with it where it has begun."""
+    if (folder / run / "training.json").exists():
+        arguments = ["--resume", run]
+    else:
+        settings = [part for name, value in SETTINGS.items() for part in ("--set", f"{name}={value}")]
+        arguments = ["--out", run, "--data", "text.txt", "--steps", str(STEPS), *settings]
+    command = [sys.executable, "-m", "handgrad", "train", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
