@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -80,7 +81,7 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
     step = entries[-1]["step"] if entries else 0
     parts: list[RenderableType] = [
         Text(f"{run}  ", style="bold").append(_state(entries, steps, active), style="not bold"),
-        ProgressBar(total=steps, completed=step),
+        Padding(ProgressBar(total=steps, completed=step), 0),  # which ends the line
     ]
     if entries:
         curve = _sparkline([entry["loss"] for entry in entries], min(width - 20, 100))

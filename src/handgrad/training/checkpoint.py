@@ -33,8 +33,8 @@ class Best(NamedTuple):
     loss: float
 
 
-def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best | None, keep_last: bool) -> None:
-    """Write a checkpoint. `keep_last`: the one that is there is whole, and becomes the one before."""
+def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best | None) -> None:
+    """Write a checkpoint; the one that is there, if it is whole, becomes the one before."""
     moments = (trainer.optimizer.mean, trainer.optimizer.mean_square)
     state = json.dumps(_state(trainer, best), sort_keys=True)
     files = {
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best |
         RECORD_FILE: record.to_bytes(),
         OPTIMIZER_FILE: tensors_to_bytes(dict(zip(MOMENTS, moments, strict=True)), state),
     }
-    if keep_last:
+    if _is_whole(folder):
         _keep(folder)
     write_together(folder, {name: files[name] for name in FILES})
 
@@ -78,6 +78,14 @@ def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int 
         return trainer, None if state["best"] is None else Best(**state["best"])
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_together(folder, FILES)
+        return True
+    except HandgradError:
+        return False
 
 
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:

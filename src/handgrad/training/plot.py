@@ -41,7 +41,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
                 (best["step"], best["validation_loss"]),
                 xytext=(0, 12),
                 textcoords="offset points",
-                ha="right",
+                ha="right" if best["step"] > steps[-1] / 2 else "left",
                 color="#b3261e",
             )
         axes.set(title=title, xlabel="step", ylabel="loss, nats a token", xlim=(0, None))

@@ -49,8 +49,6 @@ class Run:
         self.best: Best | None = None
         self.damage: str | None = None
         """What was wrong with the last checkpoint, where the run goes on from the one before it."""
-        self._whole = False
-        """Whether the checkpoint in the folder is whole, and so to be kept when the next is written."""
         self._saved_step = -1
         self._saved_at, self._saving_took = time.monotonic(), 0.0
         self._lock = lock
@@ -69,7 +67,8 @@ class Run:
     def train(self) -> Iterator[Progress]:
         """Make the updates that are left, tell of each, and keep the folder up to date.
 
-        Where numbers stop being finite, a `TrainingError` says which and where; the last checkpoint stays.
+        Where numbers stop being finite, or a file cannot be written, a `TrainingError` says which and where; the last
+        checkpoint stays.
         """
         try:
             for progress in self.trainer.run():
@@ -84,8 +83,9 @@ class Run:
                     if time.monotonic() - self._saved_at > max(SAVE_EVERY, self._saving_took / SHARE_OF_SAVING):
                         self.save()
                 yield progress
-        except TrainingError as error:
-            raise TrainingError(f"{error}; {self.folder} keeps the checkpoint of step {self._saved_step:,}") from None
+        except (TrainingError, OSError) as error:
+            why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise TrainingError(f"{why}; {self.folder} keeps the checkpoint of step {self._saved_step:,}") from None
 
     def save(self) -> None:
         """Write a checkpoint, unless the last one is of this step; weights that are not finite are refused."""
@@ -94,9 +94,8 @@ class Run:
         if culprit := first_non_finite_parameter(self.trainer.model):
             raise TrainingError(f"step {self.step:,}: after it {culprit}")
         start = time.monotonic()
-        whole, self._whole = self._whole, False
-        save_checkpoint(self.folder, self.record, self.trainer, self.best, keep_last=whole)
-        self._whole, self._saved_step = True, self.step
+        save_checkpoint(self.folder, self.record, self.trainer, self.best)
+        self._saved_step = self.step
         self._saved_at = time.monotonic()
         self._saving_took = self._saved_at - start
 
@@ -160,7 +159,7 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
         else:
             trainer, best = load_checkpoint(checkpoint, record, text, threads)
             run = Run(folder, record, trainer, lock)
-            run.best, run.damage, run._whole, run._saved_step = best, damage, checkpoint == folder, run.step
+            run.best, run.damage, run._saved_step = best, damage, run.step
         return run
     except BaseException:
         lock.release()
@@ -176,6 +175,8 @@ def is_being_trained(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a read-only folder
+        return False
 
 
 def _locked(folder: Path) -> FileLock:
