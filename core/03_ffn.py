@@ -285,13 +285,13 @@ if __name__ == "__main__":
 # %%
 def causal_mask(T):
     """-1e9 above the diagonal (key j later than query i), zero on it and below."""
-    return np.triu(np.full((T, T), -1e9), k=1)
+    return np.triu(np.full((T, T), -1e9, dtype=np.float32), k=1)  # exact in float32, which widens no scores
 
 
 # %%
 def masked_attention_forward(Q, K, V):
     T, D = Q.shape[-2:]
-    Z = Q @ K.swapaxes(-1, -2) / np.sqrt(D) + causal_mask(T)  # (H, T, T)
+    Z = Q @ K.swapaxes(-1, -2) / D**0.5 + causal_mask(T)  # (H, T, T)
     S, softmax_cache = softmax_forward(Z)
     context = S @ V  # (H, T, D)
     return context, (Q, K, V, S, softmax_cache)
@@ -303,8 +303,8 @@ def masked_attention_backward(dcontext, cache):
     dS = dcontext @ V.swapaxes(-1, -2)  # context = S @ V                              (H, T, T)
     dV = S.swapaxes(-1, -2) @ dcontext  # context = S @ V                              (H, T, D)
     dZ = softmax_backward(dS, softmax_cache)  # S = softmax(Z)
-    dQ = dZ @ K / np.sqrt(D)  # Z = Q @ K.T / √D + mask                                (H, T, D)
-    dK = dZ.swapaxes(-1, -2) @ Q / np.sqrt(D)  # Z = Q @ K.T / √D + mask               (H, T, D)
+    dQ = dZ @ K / D**0.5  # Z = Q @ K.T / √D + mask                                    (H, T, D)
+    dK = dZ.swapaxes(-1, -2) @ Q / D**0.5  # Z = Q @ K.T / √D + mask                   (H, T, D)
     return dQ, dK, dV
 
 
