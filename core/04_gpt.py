@@ -43,7 +43,6 @@
 # lay the B sentences below one another, as a matrix of B·T rows, and what was written for T rows is right for B·T.
 # Those functions are taken over word for word; where their comments on shapes say T, read B·T.
 #
-#
 # * **Products, x @ W.** The gradient sums over all rows, hence over batch and time. With x_b the rows of sentence b,
 #   `x.T @ dQ` = Σ_b x_bᵀ dQ_b: the loop's sum, done by one product.
 # * **LayerNorm, SwiGLU, residuals.** They work row by row. gamma and beta sum over the rows, as they did.

@@ -8,55 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import handgrad
-from handgrad.cli import main
 from handgrad.layers import Array
 from handgrad.layers.arrays import row_means
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
 from handgrad.proof import all_cases
+from handgrad.training import read_metrics
 
-TEXT = "the cat sat on the mat, and the dog lay by the log.\n" * 30
-
-
-class Result(NamedTuple):
-    status: int
-    output: str
-    errors: str
-
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Run the command line in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys.modules["handgrad.cli.train"], "SAMPLE_TOKENS", 20)
-
-    def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["handgrad", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        captured = capsys.readouterr()
-        return Result(status, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
+from .conftest import TEXT, Cli, Result
 
 
 @pytest.fixture
@@ -116,8 +79,9 @@ def test_train_then_generate(cli: Cli, text: Path) -> None:
     assert re.search(r"step 16/16  loss \d\.\d{3}  validation \d\.\d{3}  [\d,]+ tokens/s", trained.output)
     assert re.search(r"validation loss \d\.\d{3} nats = \d\.\d{3} bits a character", trained.output)
     assert re.search(r"Next:  handgrad generate runs.1\n$", trained.output)
-    record = json.loads(Path("runs/1/training.json").read_text(encoding="utf-8"))
-    assert (record["settings"]["steps"], record["step"], len(record["validation"])) == (16, 16, 8)
+    assert json.loads(Path("runs/1/training.json").read_text(encoding="utf-8"))["settings"]["steps"] == 16
+    entries = read_metrics(Path("runs/1"))
+    assert (entries[-1]["step"], len([entry for entry in entries if "sample" in entry])) == (16, 8)
     first = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
     again = cli("generate", "runs/1", "--prompt", "the cat", "--tokens", "20", "--seed", "3")
     assert (first.status, first.errors) == (0, "")
@@ -148,7 +112,7 @@ def test_runs_are_numbered(cli: Cli, text: Path) -> None:
 def test_the_default_text_is_the_reference_of_python(cli: Cli) -> None:
     result = cli("train", "--steps", "1")
     assert result.status == 0
-    characters = int(re.findall(r"([\d,]+) to learn from", result.output)[0].replace(",", ""))
+    characters = int(re.findall(r"([\d,]+) tokens to learn from", result.output)[0].replace(",", ""))
     assert characters > 300_000
     assert handgrad.load("runs/1").parameters.flat.size == pytest.approx(800_000, rel=0.1)
 
@@ -156,7 +120,9 @@ def test_the_default_text_is_the_reference_of_python(cli: Cli) -> None:
 def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     result = cli("train", "--data", text, "--out", run)
-    assert result == Result(2, "", "handgrad: run: holds a run already; choose another --out\n")
+    assert result == Result(
+        2, "", "handgrad: run: holds a run already; choose another --out, or go on with --resume run\n"
+    )
     assert (run / "model.safetensors").read_bytes() == before
 
 
@@ -169,13 +135,15 @@ def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
+        assert "400 steps of 12 × 64 tokens" in process.stdout.readline()
         assert "step 50/400" in process.stdout.readline()
         after_50 = handgrad.load(tmp_path / "run").parameters.flat
         process.send_signal(interrupt)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
-    (step,) = re.findall(r"interrupted after step (\d+); the weights are saved in run", output)
-    assert json.loads((tmp_path / "run" / "training.json").read_text())["step"] == int(step) < 400
+    way = "Go on with:  handgrad train --resume run"
+    (step,) = re.findall(rf"interrupted after step (\d+); all is saved. {way}\n", output)
+    assert read_metrics(tmp_path / "run")[-1]["step"] == int(step) < 400
     assert np.abs(handgrad.load(tmp_path / "run").parameters.flat - after_50).max() > 0
 
 
@@ -213,7 +181,8 @@ def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, 
     [
         (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, embedding, "),
         (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["train", "--data", "."], ".: is a folder"),
+        (["train", "--data", ".", "--glob", "*.md"], ".: no file in it matches '*.md'"),
+        (["train", "--steps", "0"], "steps: 0 is not a whole number of at least 1"),
         (["train", "--data", "empty.txt"], "empty.txt: empty or blank"),
         (["train", "--data", "blank.txt"], "blank.txt: empty or blank"),
         (["train", "--data", "latin.txt"], "latin.txt: not UTF-8 (byte 3)"),
@@ -243,7 +212,7 @@ def test_bad_input_is_one_line_and_status_2(cli: Cli, run: Path, arguments: list
 
 @pytest.mark.parametrize(
     "arguments",
-    [["train", "--steps", "0"], ["train", "--steps", "many"], ["train", "--nonsense"], ["generate"], ["nonsense"]],
+    [["train", "--steps", "many"], ["train", "--nonsense"], ["generate"], ["nonsense"]],
     ids=" ".join,
 )
 def test_wrong_usage_has_status_2_and_no_traceback(cli: Cli, arguments: list[str]) -> None:
