@@ -27,8 +27,10 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
-        raise HandgradError(f"{path}: {'is a folder' if path.is_dir() else reason}") from None
+        known = {FileNotFoundError: "no such file", IsADirectoryError: "is a folder"}
+        raise HandgradError(f"{path}: {known.get(type(error), error.strerror or str(error))}") from None
+    except ValueError as error:
+        raise HandgradError(f"{str(path)!r}: {error}") from None
 
 
 def read_text_file(path: Path) -> str:
@@ -82,15 +84,15 @@ def check_together(folder: Path, names: Iterable[str] = ()) -> None:
             )
 
 
-def check_unless_being_written(folder: Path, patience: float = 0.5) -> None:
+def check_unless_being_written(folder: Path, names: Iterable[str] = (), patience: float = 0.5) -> None:
     """`check_together` for a reader of a folder that another process may be writing: it looks twice."""
     if not (folder / CHECKSUMS_FILE).exists():
         return
     try:
-        check_together(folder)
+        check_together(folder, names)
     except HandgradError:
         time.sleep(patience)
-        check_together(folder)
+        check_together(folder, names)
 
 
 def remove_parts(folder: Path) -> None:
@@ -110,6 +112,8 @@ def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
         if not (match := re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)):
             raise DamagedError(f"{path}: not a list of checksums")
         listed[match[2]] = match[1]
+    if not listed:
+        raise DamagedError(f"{path}: not a list of checksums")
     if missing := set(names) - listed.keys():
         raise DamagedError(f"{path}: does not list {min(missing)}")
     return listed
@@ -142,8 +146,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _flush_folder(folder: Path) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from .errors import ConfigError
 
 
@@ -47,8 +45,8 @@ class Settings:
             value = getattr(self, name)
             if expected := _mismatch(value, kind):
                 raise ConfigError(f"{name}: {value!r} is not {expected}")
-            if isinstance(value, np.generic):
-                object.__setattr__(self, name, value.item())  # a plain number, as it will be read back from JSON
+            if get_origin(kind) is not Literal and kind is not bool:
+                object.__setattr__(self, name, get_args(kind)[0](value))  # a plain number, as it comes back from JSON
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -83,9 +81,12 @@ def read_assignment(text: str) -> tuple[str, Any]:
     if not (separator and name.strip() and value.strip()):
         raise ConfigError(f"{text!r} is not of the form field=value")
     try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+        values = list(tomllib.loads(f"value = {value}").values())
     except tomllib.TOMLDecodeError:
-        return name.strip(), value.strip()
+        values = [value.strip()]
+    if len(values) > 1:
+        raise ConfigError(f"{text!r} is more than one field=value")
+    return name.strip(), values[0]
 
 
 def _mismatch(value: Any, kind: Any) -> str | None:

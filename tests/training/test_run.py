@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +325,7 @@ def test_two_processes_cannot_train_one_run(text: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("handgrad.training.run.PATIENCE", 0.1)
     with new_run(text, tmp_path):
         assert is_being_trained(tmp_path)
-        for begin in (lambda: resume_run(tmp_path), lambda: new_run(text, tmp_path)):
+        for begin in (partial(resume_run, tmp_path), partial(new_run, text, tmp_path)):
             with pytest.raises(HandgradError, match=r": another process is training this run$"):
                 begin()
     assert not is_being_trained(tmp_path)

@@ -57,6 +57,8 @@ def main() -> None:
         app(prog_name="handgrad")
     except HandgradError as error:
         _fail(str(error), error.exit_status)
+    except MemoryError as error:
+        _fail(f"out of memory: {error}" if str(error) else "out of memory", 1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
 

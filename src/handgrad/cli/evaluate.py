@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
@@ -13,6 +13,10 @@ from ..errors import HandgradError, TextError
 from ..model import Model, load
 from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
 from ..training import evaluate as evaluate_text
+
+FULL_WIDTH = 78
+"""Columns that the table takes at least."""
+PIPE_WIDTH = 5000
 
 
 def evaluate(
@@ -37,17 +41,23 @@ def evaluate(
     begins without a past: a model that saw all that came before would do a little better.
     """
     model = load(run)
+    if glob is not None and data is None:
+        raise HandgradError("--glob: there is no --data for it")
     if data:
         texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:
         if not (run / RECORD_FILE).exists():
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
         texts = [("held out", read_data_again(read_record(run), run).text.validation)]
-    table = Table("text", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("text", overflow="fold")
     for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):
-        table.add_column(unit, justify="right")
-    console = Console(highlight=False, emoji=False)
-    columns = ("{task.description}", BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
+        table.add_column(unit, justify="right", min_width=len(unit))
+    console = Console(highlight=False, markup=False, emoji=False)
+    # a narrow terminal wraps, and a pipe has all the room that it needs: nothing is ever cut
+    console.width = max(console.width, FULL_WIDTH) if console.is_terminal else PIPE_WIDTH
+    description = TextColumn("{task.description}", markup=False)
+    columns = (description, BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         for name, text in texts:
             evaluation = _measure(model, name, text, bar)

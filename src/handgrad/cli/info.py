@@ -10,6 +10,8 @@ from rich.table import Table
 from ..model import ModelConfig, load, parameters_by_part
 from ..training import RECORD_FILE, Record, TrainingConfig, memory, read_metrics, read_record
 
+FULL_WIDTH = 78
+"""Columns that the tables take at least."""
 Rows = list[tuple[str, ...]]
 
 
@@ -51,6 +53,7 @@ def info(
     if record:
         sections["Training"] = _training(run, record)
     console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; nothing is cut
     for title, rows in sections.items():
         table = Table("", "", "", box=None, show_header=False, pad_edge=False)
         table.columns[0].min_width = 20

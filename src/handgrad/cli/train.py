@@ -28,11 +28,13 @@ from ..training import (
     field_meanings,
     make_recipe,
     read_data,
-    read_settings,
+    read_plan,
     refuse_a_run,
     resume_run,
 )
 
+FULL_WIDTH = 78
+"""Columns that the table of fields takes at least."""
 TEXT, SETTINGS, RUN = "The text", "Settings", "The run"
 
 
@@ -78,7 +80,8 @@ def train(
         typer.Option(
             metavar="FILE",
             rich_help_panel=SETTINGS,
-            help="Settings in TOML, a line each, such as width = 256; also preset, data and glob.",
+            help="Settings in TOML, a line each, such as width = 256; also preset, glob, and data: paths from the "
+            "file's own folder.",
         ),
     ] = None,
     set_: Annotated[
@@ -135,14 +138,14 @@ def train(
     text leave a small model nothing to overfit, and gradients without randomness can be proved.
     """
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if fields:
-        _show_fields(console, preset or DEFAULT_PRESET)
-        return
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes: {minutes:g} is not above 0")
     options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed}
     settings = dict(map(read_assignment, set_ or []))
     settings |= {name: value for name, value in options.items() if value is not None}
+    if fields:
+        _show_fields(console, preset, settings)
+        return
     if resume is not None:
         refused = {"--out": out, "--preset": preset, "--config": config, "--glob": glob}
         if given := [name for name, value in refused.items() if value is not None]:
@@ -167,13 +170,12 @@ def _created(
     if out is not None:
         refuse_a_run(out)
     if config is not None:
-        in_file = read_settings(config)
-        preset = preset or in_file.pop("preset", None)
-        in_file_data, in_file_glob = in_file.pop("data", []), in_file.pop("glob", None)
-        data = data or [in_file_data] if isinstance(in_file_data, str) else in_file_data
-        glob = glob or in_file_glob
-        settings = in_file | settings
-    preset = preset or DEFAULT_PRESET
+        plan = read_plan(config)
+        preset = plan.preset if preset is None else preset
+        data = plan.data if data is None else data
+        glob = plan.glob if glob is None else glob
+        settings = plan.settings | settings
+    preset = DEFAULT_PRESET if preset is None else preset
     recipe = make_recipe(settings, preset)
     text = read_data(data or [], glob)
     try:
@@ -268,12 +270,14 @@ def _line(progress: Progress, steps: int, loss: float) -> str:
     )
 
 
-def _show_fields(console: Console, preset: str) -> None:
-    """Every field, with its value in a preset."""
-    table = Table("field", preset, "meaning", box=None, header_style="bold", pad_edge=False)
-    values = make_recipe(preset=preset).to_dict() | {"vocabulary": 1024}
+def _show_fields(console: Console, preset: str | None, settings: dict[str, Any]) -> None:
+    """Every field, with the value that these options give it."""
+    recipe = make_recipe(settings, DEFAULT_PRESET if preset is None else preset)
+    values = recipe.tokenizer.to_dict() | recipe.to_dict()
+    table = Table("field", "value", "meaning", box=None, header_style="bold", pad_edge=False)
     for name, meaning in field_meanings().items():
         table.add_row(name, str(values[name]), meaning.replace("`", ""))
+    console.width = max(console.width, FULL_WIDTH)
     console.print(table)
 
 

@@ -56,18 +56,18 @@ def watch(
             console.print(f"step {entry['step']:,}/{steps:,}  {losses}", soft_wrap=True)
         told = len(evaluated)
         if once or not active:
-            console.print(_state(entries, steps, active), soft_wrap=True)
+            console.print(_state(run, entries, steps, active), soft_wrap=True)
             return
         time.sleep(every)
 
 
-def _state(entries: Sequence[dict[str, Any]], steps: int, active: bool) -> str:
+def _state(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool) -> str:
     """What is going on, in words."""
     step = entries[-1]["step"] if entries else 0
     if step >= steps:
         return f"complete: {steps:,} steps in {timedelta(seconds=round(entries[-1]['seconds']))}"
     if not active:
-        return f"not running: stands at step {step:,} of {steps:,}; handgrad train --resume goes on"
+        return f"not running: stands at step {step:,} of {steps:,}; handgrad train --resume {run} goes on"
     if not entries:
         return f"training: has not finished a step of {steps:,} yet"
     speed = entries[-1]["tokens_per_second"]
@@ -80,7 +80,7 @@ def _state(entries: Sequence[dict[str, Any]], steps: int, active: bool) -> str:
 def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool, width: int) -> RenderableType:
     step = entries[-1]["step"] if entries else 0
     parts: list[RenderableType] = [
-        Text(f"{run}  ", style="bold").append(_state(entries, steps, active), style="not bold"),
+        Text(f"{run}  ", style="bold").append(_state(run, entries, steps, active), style="not bold"),
         Padding(ProgressBar(total=steps, completed=step), 0),  # which ends the line
     ]
     if entries:

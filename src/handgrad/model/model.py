@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -86,7 +87,7 @@ class Model:
             top_p=top_p,
             seed=seed,
         )
-        return until(self.tokenizer.decode_stream(itertools.islice(drawn, tokens)), stops)
+        return until(self.tokenizer.decode_stream(itertools.islice(drawn, min(tokens, sys.maxsize))), stops)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the folder that `load` reads, with checksums."""
@@ -142,7 +143,7 @@ def load(path: str | PathLike[str]) -> Model:
             f"{folder / CONFIG_FILE}: vocabulary: {config.vocabulary}, but {TOKENIZER_FILE} has {tokenizer.vocabulary}"
         )
     (parameters,) = load_parameters(folder / WEIGHTS_FILE, config)
-    check_unless_being_written(folder)
+    check_unless_being_written(folder, (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE))
     return Model(config, parameters, tokenizer)
 
 

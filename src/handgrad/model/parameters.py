@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..layers import Array
 from .config import ModelConfig
 
@@ -114,6 +115,13 @@ def named_shapes(config: ModelConfig) -> dict[str, Shape]:
     }
 
 
+def _zeros(count: int, dtype: Any) -> Array:
+    try:
+        return np.zeros(count, dtype)
+    except (MemoryError, ValueError):  # a ValueError where the count is more than an array can have
+        raise ConfigError(f"{count:,} parameters are more than the memory holds") from None
+
+
 def leaves(tree: tuple[Any, ...]) -> Iterator[Array]:
     """The arrays of a tree, in the order in which `build_tree` makes them."""
     for child in tree:
@@ -136,7 +144,7 @@ class Parameters(Mapping[str, Array]):
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         matrices_first = sorted(shapes, key=lambda name: len(shapes[name]) != 2)
         self.config = config
-        self.flat: Array = np.zeros(sum(sizes.values()), dtype) if flat is None else flat
+        self.flat: Array = _zeros(sum(sizes.values()), dtype) if flat is None else flat
         self.matrices: Array = self.flat[: sum(sizes[name] for name in shapes if len(shapes[name]) == 2)]
         ends = np.cumsum([sizes[name] for name in matrices_first])
         stored = dict(zip(matrices_first, np.split(self.flat, ends[:-1]), strict=True))

@@ -77,13 +77,22 @@ class Tokenizer:
         try:
             return np.array(self.inner.encode(text).ids, np.int32)
         except Exception as error:  # the library raises bare exceptions
-            known = self.inner.get_vocab()
+            known = None if self._by_bytes else self.inner.get_vocab()
             for position, character in enumerate(text):
-                if character not in known:
+                if "\ud800" <= character <= "\udfff" or (known is not None and character not in known):
                     raise TextError(
                         f"character {character!r} (position {position}) is not in the model's vocabulary"
                     ) from None
             raise TextError(f"the text cannot be tokenized: {error}") from None
+
+    @property
+    def _by_bytes(self) -> bool:
+        """Whether every text can be expressed, byte by byte."""
+        return isinstance(self.inner.decoder, tokenizers.decoders.ByteLevel)
+
+    def bytes_of(self, token: int) -> int:
+        """How many bytes of UTF-8 a token stands for; it may be part of a character."""
+        return len(self.inner.id_to_token(token) or "") if self._by_bytes else len(self.decode([token]).encode())
 
     def decode(self, tokens: Iterable[int]) -> str:
         return self.inner.decode([int(token) for token in tokens])
@@ -91,10 +100,16 @@ class Tokenizer:
     def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text piece by piece, each as soon as its characters are complete."""
         stream = DecodeStream(skip_special_tokens=True)
+        read: list[int] = []
+        written = 0
         for token in tokens:
-            piece = stream.step(self.inner, int(token))
+            read.append(int(token))
+            piece = stream.step(self.inner, read[-1])
             if piece:
+                written += len(piece)
                 yield piece
+        if rest := self.decode(read)[written:]:  # a character that the last tokens only began
+            yield rest
 
 
 def _byte_signs() -> dict[int, str]:

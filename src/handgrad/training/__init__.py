@@ -3,15 +3,15 @@
 from .adamw import AdamW
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
 from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best
-from .config import TrainingConfig
+from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
 from .metrics import METRICS_FILE, SAMPLE_FILE, follow_metrics, read_metrics
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
-from .recipe import Recipe, TokenizerConfig, field_meanings, make_recipe, read_settings
-from .record import RECORD_FILE, Data, Record, read_data, read_data_again, read_record
+from .recipe import Plan, Recipe, TokenizerConfig, field_meanings, make_recipe, read_plan
+from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run
 from .schedule import learning_rate
 from .sources import TEXT_SUFFIXES, default_text, read_documents
@@ -36,6 +36,7 @@ __all__ = [
     "Evaluation",
     "Memory",
     "Passage",
+    "Plan",
     "Progress",
     "Recipe",
     "Record",
@@ -61,8 +62,8 @@ __all__ = [
     "read_data_again",
     "read_documents",
     "read_metrics",
+    "read_plan",
     "read_record",
-    "read_settings",
     "refuse_a_run",
     "resume_run",
     "split",

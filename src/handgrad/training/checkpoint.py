@@ -16,8 +16,9 @@ from ..errors import DamagedError, HandgradError, WeightsError
 from ..files import CHECKSUMS_FILE, check_together, write_together
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_parameters, tensors_to_bytes
 from .batches import windows_per_epoch
+from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
-from .record import RECORD_FILE, Record
+from .record import Record
 from .trainer import Trainer
 
 OPTIMIZER_FILE = "optimizer.safetensors"

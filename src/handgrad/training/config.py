@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from ..errors import ConfigError
 from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
 
+RECORD_FILE = "training.json"
+"""What made a run, in its folder; a folder that has it is a run's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Settings):

@@ -34,7 +34,7 @@ def split(texts: Sequence[str]) -> SplitText:
 class Passage(NamedTuple):
     """A text as tokens, and what a loss over it is measured by.
 
-    The first token is predicted by nothing, so its characters and bytes do not count.
+    The first token is predicted by nothing, so the bytes of it, and the characters that it completes, do not count.
     """
 
     tokens: Array
@@ -44,8 +44,9 @@ class Passage(NamedTuple):
 
 def tokenize(text: str, tokenizer: Tokenizer) -> Passage:
     tokens = tokenizer.encode(text)
-    predicted = text[len(tokenizer.decode(tokens[:1])) :]
-    return Passage(tokens, len(predicted), len(predicted.encode()))
+    content = text.encode()
+    first = content[: tokenizer.bytes_of(int(tokens[0]))] if len(tokens) else b""
+    return Passage(tokens, len(text) - len(first.decode(errors="ignore")), len(content) - len(first))
 
 
 class Corpus(NamedTuple):

@@ -74,6 +74,6 @@ def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
     """The loss of a model on the whole of a text."""
     passage = tokenize(text, model.tokenizer)
     if len(passage.tokens) < 2:
-        raise TextError(f"the text is too short: {len(passage.tokens)} tokens, and the first is predicted by nothing")
+        raise TextError("the text is too short: it takes two tokens to predict one")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return Evaluation(mean_loss(model, passage, pool, told), passage)

@@ -1,6 +1,7 @@
 """loss.svg: the losses of a run over its steps."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,10 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     evaluated = [entry for entry in entries if "validation_loss" in entry]
     drawn = io.BytesIO()
     # text as text, and the same bytes for the same losses
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "handgrad", "font.family": "sans-serif"}):
+    with (
+        warnings.catch_warnings(),
+        rc_context({"svg.fonttype": "none", "svg.hashsalt": "handgrad", "font.family": "sans-serif"}),
+    ):
         figure = Figure(figsize=(8, 4.5))
         figure.subplots_adjust(left=0.08, right=0.97, bottom=0.11, top=0.92)
         axes = figure.add_subplot()
@@ -44,9 +48,11 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
                 ha="right" if best["step"] > steps[-1] / 2 else "left",
                 color="#b3261e",
             )
-        axes.set(title=title, xlabel="step", ylabel="loss, nats a token", xlim=(0, None))
+        axes.set_title(title.encode(errors="replace").decode(), parse_math=False)
+        axes.set(xlabel="step", ylabel="loss, nats a token", xlim=(0, None))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # who shows the picture brings the font
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     return drawn.getvalue()

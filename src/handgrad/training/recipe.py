@@ -13,6 +13,7 @@ from ..model import ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
 from .config import TrainingConfig
 from .presets import DEFAULT_PRESET, PRESETS
+from .sources import STANDARD_INPUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +82,34 @@ def field_meanings() -> dict[str, str]:
     return ModelConfig.meanings() | TokenizerConfig.meanings() | TrainingConfig.meanings()
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The fields in a TOML file; a `ConfigError` says why there are none."""
+class Plan(NamedTuple):
+    """The content of a settings file."""
+
+    settings: dict[str, Any]
+    """Fields for `make_recipe`."""
+    preset: str | None
+    data: list[str] | None
+    glob: str | None
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a TOML file: fields, and `preset`, `glob` and `data`, paths that count from the file's folder."""
     try:
-        return tomllib.loads(read_text_file(path))
+        settings = tomllib.loads(read_text_file(path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
+    preset, data, glob = (settings.pop(name, None) for name in ("preset", "data", "glob"))
+    for name, value in (("preset", preset), ("glob", glob)):
+        if not isinstance(value, str | None):
+            raise ConfigError(f"{path}: {name}: {value!r} is not a text")
+    sources = [data] if isinstance(data, str) else data
+    if not (sources is None or (isinstance(sources, list) and all(isinstance(source, str) for source in sources))):
+        raise ConfigError(f"{path}: data: {data!r} is neither a path nor a list of paths")
+    if sources is not None:
+        sources = [
+            source if source == STANDARD_INPUT or not source else str(path.parent / source) for source in sources
+        ]
+    return Plan(settings, preset, sources, glob)
 
 
 def _unknown(name: str, known: list[str]) -> str:

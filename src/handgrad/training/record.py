@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, HandgradError
 from ..files import read_file, read_json_object
+from .config import RECORD_FILE
 from .corpus import SplitText, split
 from .recipe import Recipe, make_recipe
 from .sources import STANDARD_INPUT, read_documents, read_standard_input
 
-RECORD_FILE = "training.json"
 STANDARD_INPUT_FILE = "data.txt"
 
 
@@ -93,7 +93,11 @@ def read_data_again(record: Record, folder: Path, sources: Sequence[str] = ()) -
     """The text of a recorded run, from where it was or, where it has moved, from these sources."""
     wanted = list(sources) or record.sources
     kept = folder / STANDARD_INPUT_FILE
-    data = read_data(wanted, record.glob, read_file(kept) if STANDARD_INPUT in wanted and kept.exists() else None)
+    glob = None if sources and not any(Path(source).is_dir() for source in sources) else record.glob
+    try:
+        data = read_data(wanted, glob, read_file(kept) if STANDARD_INPUT in wanted and kept.exists() else None)
+    except HandgradError as error:
+        raise ConfigError(f"{error}; if the text has moved, --data tells where it is") from None
     if data.text.sha256 != record.sha256:
         name = ", ".join(wanted) or "the default text"
         raise ConfigError(f"{name}: not the text that the run in {folder} began with; give that one with --data")

@@ -12,11 +12,12 @@ from ..errors import HandgradError, TrainingError
 from ..files import remove_parts, write_atomically
 from ..model import CONFIG_FILE
 from .checkpoint import PREVIOUS, Best, load_checkpoint, newest_whole, save_checkpoint
+from .config import RECORD_FILE
 from .metrics import SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
 from .recipe import Recipe
-from .record import RECORD_FILE, STANDARD_INPUT_FILE, Data, Record, new_record, read_data_again, read_record
+from .record import STANDARD_INPUT_FILE, Data, Record, new_record, read_data_again, read_record
 from .trainer import Progress, Trainer, fresh_trainer
 
 BEST = "best"
@@ -137,6 +138,8 @@ def create_run(folder: Path | None, preset: str, recipe: Recipe, data: Data, thr
 
 
 def refuse_a_run(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise HandgradError(f"{folder}: not a folder")
     if any((folder / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
         raise HandgradError(f"{folder}: holds a run already; choose another --out, or go on with --resume {folder}")
 

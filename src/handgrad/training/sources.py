@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import TextError
 from ..files import decode_utf8, read_file
+from .config import RECORD_FILE
 
 STANDARD_INPUT = "-"
 TEXT_SUFFIXES = (
@@ -40,6 +41,8 @@ def read_documents(
     if they match `glob` (such as "**/*.py") or, without one, end like a text (`TEXT_SUFFIXES`); or "-", standard input
     (whose content `standard_input` may give). Line ends become \\n; files that are blank are left out.
     """
+    if glob is not None and (not glob or not any(map(_is_folder, sources))):
+        raise TextError(f"--glob: {glob!r} has no folder to look in" if glob else "--glob: an empty pattern")
     if not sources:
         return [Document("the default text", default_text())]
     documents = [document for source in sources for document in _read_source(source, glob, standard_input)]
@@ -52,11 +55,20 @@ def _read_source(source: str, glob: str | None, standard_input: bytes | None) ->
     if source == STANDARD_INPUT:
         content = read_standard_input() if standard_input is None else standard_input
         yield from _document("standard input", content)
-    elif not Path(source).is_dir():
+    elif not source:
+        raise TextError("--data: an empty path")
+    elif not _is_folder(source):
         yield from _document(source, read_file(Path(source)))
     else:
         for path in _files(Path(source), glob):
             yield from _document(str(path), read_file(path))
+
+
+def _is_folder(source: str) -> bool:
+    try:
+        return Path(source).is_dir()
+    except (OSError, ValueError):  # a name that is too long, or none
+        return False
 
 
 def read_standard_input() -> bytes:
@@ -64,7 +76,7 @@ def read_standard_input() -> bytes:
 
 
 def _files(folder: Path, glob: str | None) -> list[Path]:
-    """The files of a folder to read. Without a pattern, what is hidden (.git) is passed over."""
+    """The files of a folder to read. Runs within it are passed over, and, without a pattern, what is hidden (.git)."""
     try:
         paths = [path for path in folder.glob(glob or "**/*") if path.is_file()]
     except (ValueError, NotImplementedError) as error:
@@ -76,6 +88,8 @@ def _files(folder: Path, glob: str | None) -> list[Path]:
             for path, parts in inner
             if path.suffix.lower() in TEXT_SUFFIXES and not any(part.startswith(".") for part in parts)
         ]
+    runs = {path.parent for path in folder.glob(f"**/{RECORD_FILE}")}
+    paths = [path for path in paths if runs.isdisjoint(path.parents)]
     if not paths:
         wanted = f"matches {glob!r}" if glob else f"ends like a text ({', '.join(TEXT_SUFFIXES[:3])}, ...); see --glob"
         raise TextError(f"{folder}: no file in it {wanted}")
