@@ -1,6 +1,5 @@
 """handgrad evaluate: the loss of a model on a text."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +9,10 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..errors import HandgradError, TextError
-from ..model import Model, load
+from ..model import Model
 from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
 from ..training import evaluate as evaluate_text
+from .model import RunFolder, load_model
 
 FULL_WIDTH = 78
 """Columns that the table takes at least."""
@@ -20,9 +20,7 @@ PIPE_WIDTH = 5000
 
 
 def evaluate(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
-    ],
+    run: RunFolder,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +38,7 @@ def evaluate(
     Every token but the first counts once. The text is read in windows as long as the model's context, of which each
     begins without a past: a model that saw all that came before would do a little better.
     """
-    model = load(run)
+    model = load_model(run)
     if glob is not None and data is None:
         raise HandgradError("--glob: there is no --data for it")
     if data:

@@ -1,18 +1,16 @@
 """handgrad generate: let a model write."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import TextError
-from ..model import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, load
+from ..model import DEFAULT_TEMPERATURE, DEFAULT_TOKENS
+from .model import RunFolder, load_model
 
 
 def generate(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
-    ],
+    run: RunFolder,
     prompt: Annotated[str, typer.Option(help="The text to go on from; without it, the model begins a line.")] = "",
     tokens: Annotated[int, typer.Option(min=1, help="The most tokens to write.")] = DEFAULT_TOKENS,
     stop: Annotated[
@@ -30,7 +28,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed writes the same text.")] = None,
 ) -> None:
     """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
-    model = load(run)
+    model = load_model(run)
     stops = [text.replace("\\n", "\n") for text in stop or []]
     try:
         pieces = model.generate_stream(

@@ -1,14 +1,13 @@
 """handgrad info: what a model is, what it takes, how it came to be."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..model import ModelConfig, load, parameters_by_part
+from ..model import ModelConfig, parameters_by_part
 from ..training import RECORD_FILE, Record, TrainingConfig, memory, read_metrics, read_record
+from .model import RunFolder, load_model
 
 FULL_WIDTH = 78
 """Columns that the tables take at least."""
@@ -16,12 +15,10 @@ Rows = list[tuple[str, ...]]
 
 
 def info(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
-    ],
+    run: RunFolder,
 ) -> None:
     """Show a model: architecture, parameters by part, memory to decode and to train, and how it was trained."""
-    model = load(run)
+    model = load_model(run)
     record = read_record(run) if (run / RECORD_FILE).exists() else None
     training = record.recipe.training if record else TrainingConfig()
     needed = memory(model, training)

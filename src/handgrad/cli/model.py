@@ -1,0 +1,28 @@
+"""The model that a command is about."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import HandgradError
+from ..model import Model, load
+from ..training import PREVIOUS
+
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
+]
+
+
+def load_model(run: Path) -> Model:
+    """The model in a folder. Where it is damaged, that of the run's checkpoint before it, and a line that says so."""
+    try:
+        return load(run)
+    except HandgradError as error:
+        try:
+            model = load(run / PREVIOUS)
+        except HandgradError:
+            raise error from None
+        print(f"handgrad: {error}; this is the checkpoint before it, {run / PREVIOUS}", file=sys.stderr)
+        return model
