@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from handgrad.errors import HandgradError, TextError
 from handgrad.model import Tokenizer
@@ -203,3 +204,48 @@ def test_tokens_with_a_gap_in_their_numbers_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(TextError, match=r"tokenizer.json: its tokens are not numbered from 0 to 2$"):
         Tokenizer.load(path)
+
+
+@pytest.mark.parametrize("part", [1, 3, 100])
+def test_a_long_text_in_parts_has_the_tokens_of_the_whole(
+    part: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = random.Random(0)
+    signs = [
+        "the",
+        "cat",
+        "'s",
+        "'",
+        "12",
+        "-",
+        " ",
+        "  ",
+        "\n",
+        " \n",
+        "\t",
+        "\x1c",
+        "\u2028",
+        "\xa0",
+        "漢",
+        "e\u0301",
+    ]
+    text = CAT[:200] + "".join(generator.choices(signs, k=3000))
+    tokenizer = Tokenizer.of_characters(text) if tokenizer.vocabulary not in (256, 290) else tokenizer
+    whole = tokenizer.encode(text).tolist()
+    monkeypatch.setattr("handgrad.model.tokenizer.PART", part)
+    parts = list(tokenizer._parts(text))
+    assert "".join(parts) == text
+    assert len(parts) > 3000 // (50 + 20 * part)
+    assert (
+        [token for piece in parts for token in tokenizer.inner.encode(piece).ids]
+        == whole
+        == tokenizer.encode(text).tolist()
+    )
+
+
+def test_a_tokenizer_of_another_make_is_not_given_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that begins every text with a token of its own would begin every part with it."""
+    tokenizer = Tokenizer.of_characters("^ab ")
+    tokenizer.inner.post_processor = TemplateProcessing(single="^ $A", special_tokens=[("^", 1)])
+    monkeypatch.setattr("handgrad.model.tokenizer.PART", 1)
+    assert tokenizer.decode(tokenizer.encode("a b a b")) == "^a b a b"

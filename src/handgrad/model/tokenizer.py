@@ -1,5 +1,6 @@
 """Text to tokens and back, by the `tokenizers` library, whose file format every tokenizer here is kept in."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tokenizers.trainers import BpeTrainer
 from ..errors import TextError
 from ..files import read_text_file
 from ..layers import Array
+
+PART = 1 << 20
+"""Characters that are tokenized at once, about."""
 
 
 class Tokenizer:
@@ -75,7 +79,7 @@ class Tokenizer:
     def encode(self, text: str) -> Array:
         """The tokens of a text, (N,). A character that the tokenizer cannot express is a `TextError`."""
         try:
-            return np.array(self.inner.encode(text).ids, np.int32)
+            return np.concatenate([np.array(self.inner.encode(part).ids, np.int32) for part in self._parts(text)])
         except Exception as error:  # the library raises bare exceptions
             known = None if self._by_bytes else self.inner.get_vocab()
             for position, character in enumerate(text):
@@ -84,6 +88,20 @@ class Tokenizer:
                         f"character {character!r} (position {position}) is not in the model's vocabulary"
                     ) from None
             raise TextError(f"the text cannot be tokenized: {error}") from None
+
+    def _parts(self, text: str) -> Iterator[str]:
+        """A long text in parts whose tokens are those of the whole: the library takes 200 bytes for each character.
+
+        Tokens of our own making never reach from what is not white space into what is, so there a text can be cut.
+        """
+        ours = self.inner.normalizer is None and self.inner.post_processor is None
+        cuts = re.finditer(r"(?<=\S)(?=[ \n])", text) if ours and len(text) > PART else iter(())
+        start = 0
+        for cut in cuts:
+            if cut.start() - start >= PART:
+                yield text[start : cut.start()]
+                start = cut.start()
+        yield text[start:]
 
     @property
     def _by_bytes(self) -> bool:
