@@ -348,7 +348,9 @@ def test_a_text_that_has_moved_can_be_named(text: Path, tmp_path: Path, unbroken
     moving.write_text(TEXT, encoding="utf-8")
     train_until(new_run(moving, tmp_path / "run"), 5)
     moving.unlink()
-    with pytest.raises(HandgradError, match=r"moving.txt: no such file$"):
+    with pytest.raises(
+        HandgradError, match=r"moving.txt: no such file; if the text has moved, --data tells where it is$"
+    ):
         resume_run(tmp_path / "run")
     finish(resume_run(tmp_path / "run", [str(text)]))
     assert (tmp_path / "run" / "model.safetensors").read_bytes()
