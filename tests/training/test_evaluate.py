@@ -123,7 +123,7 @@ def test_a_text_in_which_nothing_is_predicted_is_refused(text: str) -> None:
 
 
 def test_a_character_that_the_model_does_not_know_is_named() -> None:
-    with pytest.raises(TextError, match=r"^character '©' \(position 3\) is not in the model's vocabulary$"):
+    with pytest.raises(TextError, match=r"^character '©' \(position 3\) is not in the model's vocabulary; "):
         evaluate(tiny(TOKENIZERS["chars"]), "the©")
 
 

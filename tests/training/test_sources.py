@@ -135,7 +135,7 @@ def test_a_blank_text_is_refused(folder: Path) -> None:
         with pytest.raises(TextError) as raised:
             read_documents(named)
         assert str(raised.value) == f"{', '.join(named)}: empty or blank"
-    with pytest.raises(TextError, match=r"^-: empty or blank$"):
+    with pytest.raises(TextError, match=r"^standard input: empty or blank$"):
         read_documents(["-"], standard_input=b"\xef\xbb\xbf\r\n")
 
 

@@ -12,7 +12,7 @@ from ..errors import HandgradError, TextError
 from ..model import Model
 from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
 from ..training import evaluate as evaluate_text
-from .model import RunFolder, load_model
+from .model import RunFolder, load_model, run_of
 
 FULL_WIDTH = 78
 """Columns that the table takes at least."""
@@ -44,9 +44,9 @@ def evaluate(
     if data:
         texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:
-        if not (run / RECORD_FILE).exists():
+        if (folder := run_of(run)) is None:
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
-        texts = [("held out", read_data_again(read_record(run), run).text.validation)]
+        texts = [("held out", read_data_again(read_record(folder), folder).text.validation)]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("text", overflow="fold")
     for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..model import ModelConfig, parameters_by_part
-from ..training import RECORD_FILE, Record, TrainingConfig, memory, read_metrics, read_record
-from .model import RunFolder, load_model
+from ..training import STANDARD_INPUT, Record, TrainingConfig, memory, read_metrics, read_position, read_record
+from .model import RunFolder, load_model, run_of
 
 FULL_WIDTH = 78
 """Columns that the tables take at least."""
@@ -19,14 +19,17 @@ def info(
 ) -> None:
     """Show a model: architecture, parameters by part, memory to decode and to train, and how it was trained."""
     model = load_model(run)
-    record = read_record(run) if (run / RECORD_FILE).exists() else None
+    folder = run_of(run)
+    record = read_record(folder) if folder else None
     training = record.recipe.training if record else TrainingConfig()
     needed = memory(model, training)
     meanings = ModelConfig.meanings()
     total = model.parameters.flat.size
     in_parts = f" in {training.accumulation} parts" if training.accumulation > 1 else ""
     sections: dict[str, Rows] = {
-        f"{run}: architecture": [(name, str(x), meanings[name]) for name, x in model.config.to_dict().items()],
+        f"{run}: architecture": [
+            (name, str(x), meanings[name].replace("`", "")) for name, x in model.config.to_dict().items()
+        ],
         "Parameters": [
             *(
                 (part, f"{count:,}", f"{count / total:6.1%}")
@@ -47,8 +50,8 @@ def info(
             ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),
         ],
     }
-    if record:
-        sections["Training"] = _training(run, record)
+    if record and folder:
+        sections["Training"] = _training(folder, record)
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; nothing is cut
     for title, rows in sections.items():
@@ -64,20 +67,24 @@ def info(
 
 
 def _training(run: Path, record: Record) -> Rows:
-    entries = read_metrics(run)
-    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    step, best = read_position(run)
+    sources = ["standard input" if source == STANDARD_INPUT else source for source in record.sources]
     rows: Rows = [
-        ("text", ", ".join(record.sources) or "the default text"),
+        (
+            "text",
+            (", ".join(sources) or "the default text")
+            + (f" ({record.documents:,} files)" if record.documents > 1 else ""),
+        ),
         ("tokenizer", record.recipe.tokenizer.tokenizer),
         ("preset", record.preset),
-        ("steps", f"{entries[-1]['step'] if entries else 0:,} of {record.recipe.training.steps:,}"),
+        ("steps", f"{step:,} of {record.recipe.training.steps:,}"),
         ("made by", ", ".join(f"{name} {version}" for name, version in record.made_by.items())),
     ]
-    if evaluated:
-        best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
-        for name, entry in (("last", evaluated[-1]), ("best", best)):
-            loss, bits = entry["validation_loss"], entry["bits_per_character"]
-            text = f"{loss:.3f} nats, {bits:.3f} bits a character, after step {entry['step']:,}"
+    evaluated = {entry["step"]: entry for entry in read_metrics(run) if "validation_loss" in entry}
+    for name, at in (("last", max(evaluated, default=0)), ("best", best.step if best else 0)):
+        if at in evaluated:
+            loss, bits = evaluated[at]["validation_loss"], evaluated[at]["bits_per_character"]
+            text = f"{loss:.3f} nats, {bits:.3f} bits a character, after step {at:,}"
             rows.append((f"validation loss, {name}", text))
     return rows
 

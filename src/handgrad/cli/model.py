@@ -8,11 +8,19 @@ import typer
 
 from ..errors import HandgradError
 from ..model import Model, load
-from ..training import PREVIOUS
+from ..training import BEST, PREVIOUS, RECORD_FILE
 
 RunFolder = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
 ]
+
+
+def run_of(folder: Path) -> Path | None:
+    """The folder of the run that a model's folder belongs to: itself, or the one above its best weights."""
+    for run in (folder, folder.resolve().parent):
+        if (run / RECORD_FILE).exists() and (run == folder or folder.resolve().name == BEST):
+            return run
+    return None
 
 
 def load_model(run: Path) -> Model:

@@ -16,12 +16,14 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..errors import ConfigError, HandgradError, TextError
+from ..model import DEFAULT_TEMPERATURE
 from ..settings import read_assignment
 from ..training import (
     BEST,
     DEFAULT_PRESET,
     PLOT_FILE,
     PRESETS,
+    STANDARD_INPUT,
     Progress,
     Run,
     create_run,
@@ -35,6 +37,8 @@ from ..training import (
 
 FULL_WIDTH = 78
 """Columns that the table of fields takes at least."""
+MANY_PASSES = 50
+"""Over the text, after which what was held out tells more than ever."""
 TEXT, SETTINGS, RUN = "The text", "Settings", "The run"
 
 
@@ -181,7 +185,8 @@ def _created(
     try:
         return create_run(out, preset, recipe, text)
     except TextError as error:
-        raise TextError(f"{', '.join(data or ['the default text'])}: {error}") from None
+        sources = ["standard input" if source == STANDARD_INPUT else source for source in data or ["the default text"]]
+        raise TextError(f"{', '.join(sources)}: {error}") from None
 
 
 def _resumed(folder: Path, settings: dict[str, Any], data: list[str]) -> Run:
@@ -208,15 +213,17 @@ def _show_start(run: Run, console: Console) -> None:
     passes = config.steps * config.batch * model.config.context / len(corpus.training)
     if run.damage:
         console.print(f"{run.damage}; going on from the checkpoint before it")
+    texts = f"{run.record.documents:,} texts, " if run.record.documents > 1 else ""
     console.print(
-        f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary:,} {kind}; {len(corpus.training):,} "
-        f"tokens to learn from, {len(corpus.validation.tokens):,} held out; run in {run.folder}"
+        f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary:,} {kind}; {texts}"
+        f"{len(corpus.training):,} tokens to learn from, {len(corpus.validation.tokens):,} held out; run in {run.folder}"
     )
     if run.step:
         console.print(f"going on after step {run.step:,} of {config.steps:,}")
     else:
         console.print(
             f"{config.steps:,} steps of {config.batch} × {model.config.context} tokens, {passes:.1f} times the text"
+            + (": enough to learn it by heart" if passes > MANY_PASSES else "")
         )
 
 
@@ -239,24 +246,23 @@ def _train(run: Run, minutes: float | None, console: Console) -> None:
     )
     if run.best and run.best.step < run.step:
         console.print(f"it was lowest after step {run.best.step:,}, {run.best.loss:.3f}: {run.folder / BEST}")
-    console.print(f"\n{last['sample']}", style="cyan")
+    console.print(f"\nA sample, temperature {DEFAULT_TEMPERATURE:g}:")
+    console.print(last["sample"], style="cyan")
     console.print(f"\nThe losses are drawn in {run.folder / PLOT_FILE}. Next:  handgrad generate {run.folder}")
 
 
 def _follow(run: Run, minutes: float | None, console: Console) -> bool:
     """Train to the end, until the time is up, or until interrupted (then true); show where it stands."""
     end = time.monotonic() + 60 * minutes if minutes else math.inf
-    loss = math.nan
     shown: dict[str, Any] = {"loss": "–", "validation": f"{run.best.loss:.3f}" if run.best else "–", "speed": 0}
-    with _interrupt() as interrupted, _progress_bar(console) as bar:
+    with _progress_bar(console) as bar, _interrupt(console) as interrupted:
         task = bar.add_task("train", total=run.trainer.config.steps, completed=run.step, **shown)
         for progress in run.train():
-            loss = progress.loss if math.isnan(loss) else 0.9 * loss + 0.1 * progress.loss
-            shown |= {"loss": f"{loss:.3f}", "speed": progress.tokens_per_second}
+            shown |= {"loss": f"{run.metrics.loss:.3f}", "speed": progress.tokens_per_second}
             if progress.validation_loss is not None:
                 shown["validation"] = f"{progress.validation_loss:.3f}"
                 if not console.is_terminal:
-                    console.print(_line(progress, run.trainer.config.steps, loss))
+                    console.print(_line(progress, run.trainer.config.steps, run.metrics.loss))
             bar.update(task, completed=progress.step, **shown)
             if interrupted.is_set() or time.monotonic() > end:
                 break
@@ -297,12 +303,14 @@ def _progress_bar(console: Console) -> ProgressBar:
 
 
 @contextmanager
-def _interrupt() -> Iterator[Event]:
+def _interrupt(console: Console) -> Iterator[Event]:
     """An event that the first Ctrl-C or SIGTERM sets, so that the update under way is finished; a second one kills."""
     interrupted = Event()
 
     def stop(signum: int, frame: object) -> None:
         interrupted.set()
+        if console.is_terminal:
+            console.print("finishing the step; once more to stop at once, and go on from the last checkpoint")
         for number, handler in previous.items():
             signal.signal(number, handler)
 

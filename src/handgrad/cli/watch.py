@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import HandgradError
-from ..training import RECORD_FILE, follow_metrics, is_being_trained, read_record
+from ..training import RECORD_FILE, follow_metrics, is_being_trained, read_record, smoothed
 
 BARS = "▁▂▃▄▅▆▇█"
 ROWS = 8
@@ -50,9 +50,10 @@ def watch(
     while True:
         active = is_being_trained(run)
         entries = next(looks)
-        evaluated = [entry for entry in entries if "validation_loss" in entry]
-        for entry in evaluated[told:]:
-            losses = f"loss {entry['loss']:.3f}  validation {entry['validation_loss']:.3f}"
+        with_losses = zip(entries, smoothed(entries), strict=True)
+        evaluated = [(entry, loss) for entry, loss in with_losses if "validation_loss" in entry]
+        for entry, loss in evaluated[told:]:
+            losses = f"loss {loss:.3f}  validation {entry['validation_loss']:.3f}"
             console.print(f"step {entry['step']:,}/{steps:,}  {losses}", soft_wrap=True)
         told = len(evaluated)
         if once or not active:
@@ -85,7 +86,7 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
     ]
     if entries:
         curve = _sparkline([entry["loss"] for entry in entries], min(width - 20, 100))
-        parts.append(Text(f"loss  {curve}  {np.mean([entry['loss'] for entry in entries[-20:]]):.3f}"))
+        parts.append(Text(f"loss  {curve}  {smoothed(entries)[-1]:.3f}"))
     evaluated = [entry for entry in entries if "validation_loss" in entry]
     if evaluated:
         best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
@@ -98,7 +99,7 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
                 "best" if entry is best else "",
             )
         lines = "\n".join(evaluated[-1]["sample"].splitlines()[:SAMPLE_LINES])
-        parts += [Text(""), table, Text(""), Text(lines, style="cyan")]
+        parts += [Text(""), table, Text("\na sample:"), Text(lines, style="cyan")]
     return Group(*parts)
 
 

@@ -33,7 +33,7 @@ class ModelConfig(Settings):
     score_scale: bool = True
     """Scale attention scores by 1/√D."""
     init: Literal["xavier", "he", "lecun", "unit"] = "xavier"
-    """Variance of a fresh (in, out) matrix: 2/(in+out), 2/in, 1/in, or 1."""
+    """Variance of a fresh (in, out) matrix: `xavier` 2/(in+out), `he` 2/in, `lecun` 1/in, `unit` 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -81,11 +81,14 @@ class Tokenizer:
         try:
             return np.concatenate([np.array(self.inner.encode(part).ids, np.int32) for part in self._parts(text)])
         except Exception as error:  # the library raises bare exceptions
-            known = None if self._by_bytes else self.inner.get_vocab()
+            known = self.inner.get_vocab()
             for position, character in enumerate(text):
-                if "\ud800" <= character <= "\udfff" or (known is not None and character not in known):
+                where = f"character {character!r} (position {position})"
+                if "\ud800" <= character <= "\udfff":  # half of a pair of UTF-16, or a byte that was not UTF-8
+                    raise TextError(f"{where} cannot be written in UTF-8") from None
+                if not self._by_bytes and character not in known:
                     raise TextError(
-                        f"character {character!r} (position {position}) is not in the model's vocabulary"
+                        f"{where} is not in the model's vocabulary; one of bytes or byte pairs has them all"
                     ) from None
             raise TextError(f"the text cannot be tokenized: {error}") from None
 

@@ -2,19 +2,19 @@
 
 from .adamw import AdamW
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
-from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best
+from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position
 from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
-from .metrics import METRICS_FILE, SAMPLE_FILE, follow_metrics, read_metrics
+from .metrics import METRICS_FILE, SAMPLE_FILE, follow_metrics, read_metrics, smoothed
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Plan, Recipe, TokenizerConfig, field_meanings, make_recipe, read_plan
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run
 from .schedule import learning_rate
-from .sources import TEXT_SUFFIXES, default_text, read_documents
+from .sources import STANDARD_INPUT, TEXT_SUFFIXES, default_text, read_documents
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "PREVIOUS",
     "RECORD_FILE",
     "SAMPLE_FILE",
+    "STANDARD_INPUT",
     "TEXT_SUFFIXES",
     "AdamW",
     "Batch",
@@ -63,9 +64,11 @@ __all__ = [
     "read_documents",
     "read_metrics",
     "read_plan",
+    "read_position",
     "read_record",
     "refuse_a_run",
     "resume_run",
+    "smoothed",
     "split",
     "tokenize",
     "training_batch",

@@ -71,12 +71,18 @@ def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int 
     """The trainer as it was when it was saved."""
     model = load(folder)
     trainer = Trainer(model, make_corpus(text, model.tokenizer, model.config.context), record.recipe.training, threads)
+    optimizer = trainer.optimizer
+    optimizer.mean, optimizer.mean_square = load_parameters(folder / OPTIMIZER_FILE, model.config, MOMENTS)
+    optimizer.steps, best = read_position(folder)
+    return trainer, best
+
+
+def read_position(folder: Path) -> tuple[int, Best | None]:
+    """The updates that the checkpoint in this folder has behind it, and the best evaluation among them."""
     path = folder / OPTIMIZER_FILE
-    trainer.optimizer.mean, trainer.optimizer.mean_square = load_parameters(path, model.config, MOMENTS)
     try:
         state = json.loads(load_metadata(path))
-        trainer.optimizer.steps = int(state["step"])
-        return trainer, None if state["best"] is None else Best(**state["best"])
+        return int(state["step"]), None if state["best"] is None else Best(**state["best"])
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
 

@@ -1,6 +1,7 @@
 """metrics.jsonl: a line for every update, and what is drawn and written from it."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,14 @@ def to_entry(progress: Progress, sample: str = "") -> Entry:
     }
 
 
+def smoothed(entries: Iterable[Entry]) -> list[float]:
+    """The batches' losses as running means: each weighs a tenth of the mean up to it."""
+    means: list[float] = []
+    for entry in entries:
+        means.append(0.9 * means[-1] + 0.1 * entry["loss"] if means else float(entry["loss"]))
+    return means
+
+
 class Metrics:
     """The file, and its entries. A line is written at once, so that a run that is killed has told all it knew."""
 
@@ -41,10 +50,13 @@ class Metrics:
         """Go on after step `until`: what a run wrote beyond its last checkpoint, it will write again."""
         self.path = folder / METRICS_FILE
         self.entries = [entry for entry in read_metrics(folder) if entry["step"] <= until]
+        self.loss = (smoothed(self.entries) or [math.nan])[-1]
+        """The batches' losses, smoothed."""
         write_atomically(self.path, "".join(map(_line, self.entries)))
 
     def append(self, entry: Entry) -> None:
         self.entries.append(entry)
+        self.loss = entry["loss"] if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * entry["loss"]
         with naming(self.path), self.path.open("ab", buffering=0) as file:
             file.write(_line(entry).encode())
 

@@ -47,6 +47,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
                 textcoords="offset points",
                 ha="right" if best["step"] > steps[-1] / 2 else "left",
                 color="#b3261e",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             )
         axes.set_title(title.encode(errors="replace").decode(), parse_math=False)
         axes.set(xlabel="step", ylabel="loss, nats a token", xlim=(0, None))

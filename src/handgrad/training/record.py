@@ -5,7 +5,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class Data(NamedTuple):
     sources: list[str]
     """Paths, and "-" for standard input; none for the default text."""
     glob: str | None
+    documents: int
+    """How many texts there are."""
     text: SplitText
     standard_input: bytes | None = None
     """What was read there, since nobody can read it again."""
@@ -36,7 +38,8 @@ def read_data(sources: Sequence[str] = (), glob: str | None = None, standard_inp
         standard_input = read_standard_input()
     documents = read_documents(sources, glob, standard_input)
     paths = [source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in sources]
-    return Data(paths, glob, split([document.text for document in documents]), standard_input)
+    text = split([document.text for document in documents])
+    return Data(paths, glob, len(documents), text, standard_input)
 
 
 class Record(NamedTuple):
@@ -46,6 +49,7 @@ class Record(NamedTuple):
     recipe: Recipe
     sources: list[str]
     glob: str | None
+    documents: int
     sha256: str
     """Of the text, both its parts."""
     made_by: dict[str, str]
@@ -55,7 +59,12 @@ class Record(NamedTuple):
         content = {
             "preset": self.preset,
             "settings": self.recipe.to_dict(),
-            "data": {"sources": self.sources, "glob": self.glob, "sha256": self.sha256},
+            "data": {
+                "sources": self.sources,
+                "glob": self.glob,
+                "documents": self.documents,
+                "sha256": self.sha256,
+            },
             "made_by": self.made_by,
         }
         return (json.dumps(content, indent=2) + "\n").encode()
@@ -68,7 +77,7 @@ def new_record(preset: str, recipe: Recipe, data: Data) -> Record:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    return Record(preset, recipe, data.sources, data.glob, data.text.sha256, made_by)
+    return Record(preset, recipe, data.sources, data.glob, data.documents, data.text.sha256, made_by)
 
 
 def read_record(folder: Path) -> Record:
@@ -78,15 +87,13 @@ def read_record(folder: Path) -> Record:
         data, made_by = content["data"], content["made_by"]
         sources = [str(source) for source in data["sources"]]
         glob = None if data["glob"] is None else str(data["glob"])
-        settings: dict[str, Any] = dict(content["settings"])
-        record = Record(
-            str(content["preset"]), make_recipe(settings), sources, glob, str(data["sha256"]), dict(made_by)
-        )
+        recipe = make_recipe(dict(content["settings"]))
+        digest = str(data["sha256"])
+        return Record(str(content["preset"]), recipe, sources, glob, int(data["documents"]), digest, dict(made_by))
     except ConfigError as error:
         raise ConfigError(f"{path}: settings: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: not the record of a run: {error!r}") from None
-    return record
 
 
 def read_data_again(record: Record, folder: Path, sources: Sequence[str] = ()) -> Data:

@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 from ..errors import HandgradError, TrainingError
 from ..files import remove_parts, write_atomically
 from ..model import CONFIG_FILE
-from .checkpoint import PREVIOUS, Best, load_checkpoint, newest_whole, save_checkpoint
+from .checkpoint import FILES, PREVIOUS, Best, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
-from .metrics import SAMPLE_FILE, Metrics, samples, to_entry
+from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
 from .recipe import Recipe
@@ -86,7 +86,9 @@ class Run:
                 yield progress
         except (TrainingError, OSError) as error:
             why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            raise TrainingError(f"{why}; {self.folder} keeps the checkpoint of step {self._saved_step:,}") from None
+            if self._saved_step >= 0:
+                why += f"; {self.folder} keeps the checkpoint of step {self._saved_step:,}"
+            raise TrainingError(why) from None
 
     def save(self) -> None:
         """Write a checkpoint, unless the last one is of this step; weights that are not finite are refused."""
@@ -125,12 +127,17 @@ def create_run(folder: Path | None, preset: str, recipe: Recipe, data: Data, thr
     lock = _locked(folder)
     try:
         refuse_a_run(folder)
-        record = new_record(preset, recipe, data)
-        if data.standard_input is not None:
-            write_atomically(folder / STANDARD_INPUT_FILE, data.standard_input)
-        write_atomically(folder / RECORD_FILE, record.to_bytes())
-        run = Run(folder, record, trainer, lock)
-        run.save()  # a folder that cannot hold a checkpoint is found out before the work, not after
+        try:
+            record = new_record(preset, recipe, data)
+            write_atomically(folder / RECORD_FILE, record.to_bytes())
+            if data.standard_input is not None:
+                write_atomically(folder / STANDARD_INPUT_FILE, data.standard_input)
+            run = Run(folder, record, trainer, lock)
+            run.save()  # a folder that cannot hold a checkpoint is found out before the work, not after
+        except OSError:
+            for name in (*FILES, METRICS_FILE, STANDARD_INPUT_FILE):
+                (folder / name).unlink(missing_ok=True)
+            raise
         return run
     except BaseException:
         lock.release()
@@ -142,6 +149,8 @@ def refuse_a_run(folder: Path) -> None:
         raise HandgradError(f"{folder}: not a folder")
     if any((folder / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
         raise HandgradError(f"{folder}: holds a run already; choose another --out, or go on with --resume {folder}")
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise HandgradError(f"{folder}: holds other files; a run wants a folder of its own")
 
 
 def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = None) -> Run:
@@ -150,13 +159,16 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
         raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     if not any((folder / name).exists() for name in (RECORD_FILE, PREVIOUS)):
         raise HandgradError(f"{folder}: holds no run to resume ({RECORD_FILE} is missing)")
+    if folder.resolve().name == PREVIOUS and (folder.resolve().parent / RECORD_FILE).exists():
+        raise HandgradError(f"{folder}: is a checkpoint of the run above it, which is the one to resume")
     lock = _locked(folder)
     try:
         for place in (folder, folder / PREVIOUS, folder / BEST):
             remove_parts(place)
         checkpoint, damage = newest_whole(folder)
         record = read_record(checkpoint or folder)
-        text = read_data_again(record, folder, sources).text
+        data = read_data_again(record, folder, sources)
+        record, text = record._replace(sources=data.sources), data.text
         if checkpoint is None:  # broken off before the first one: from the beginning
             run = Run(folder, record, fresh_trainer(record.recipe, text, threads), lock)
         else:

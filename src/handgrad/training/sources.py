@@ -47,7 +47,8 @@ def read_documents(
         return [Document("the default text", default_text())]
     documents = [document for source in sources for document in _read_source(source, glob, standard_input)]
     if not documents:
-        raise TextError(f"{', '.join(sources)}: empty or blank")
+        names = ["standard input" if source == STANDARD_INPUT else source for source in sources]
+        raise TextError(f"{', '.join(names)}: empty or blank")
     return documents
 
 

@@ -42,9 +42,9 @@ class Progress(NamedTuple):
     """Of all gradients together, before the clip."""
     learning_rate: float
     seconds: float
-    """Since the run began, without its evaluations."""
+    """Since the run began, with all that it did besides; but not while it was broken off."""
     tokens_per_second: float
-    """The mean since the run began or went on."""
+    """In updates alone, the mean since the run began or went on."""
     validation: Evaluation | None = None
     """The loss on the held-out text, where the update was followed by an evaluation."""
 
@@ -75,16 +75,18 @@ class Trainer:
         tokens_per_step = self.config.batch * self.model.config.context
         evaluations = self.config.evaluations
         evaluate_at = {round(self.config.steps * n / evaluations) for n in range(1, evaluations + 1)}
-        first_step, first_seconds = self.optimizer.steps, self.seconds
+        first_step, in_steps = self.optimizer.steps, 0.0
+        began = time.perf_counter() - self.seconds
         while self.optimizer.steps < self.config.steps:
             start = time.perf_counter()
             progress = self.step()
-            self.seconds += time.perf_counter() - start
-            tokens = tokens_per_step * (progress.step - first_step)
+            in_steps += time.perf_counter() - start
+            validation = self._evaluate_after(progress.step) if progress.step in evaluate_at else None
+            self.seconds = time.perf_counter() - began
             yield progress._replace(
                 seconds=self.seconds,
-                tokens_per_second=tokens / (self.seconds - first_seconds),
-                validation=self._evaluate_after(progress.step) if progress.step in evaluate_at else None,
+                tokens_per_second=tokens_per_step * (progress.step - first_step) / in_steps,
+                validation=validation,
             )
 
     def step(self) -> Progress:
