@@ -724,8 +724,8 @@ if __name__ == "__main__":
 # ## Sampling
 #
 # The model gives a distribution for the next character. Draw one, append it, ask again. Dividing the logits by a
-# *temperature* τ before the softmax raises each probability to the power 1/τ: below 1 the likely becomes likelier, near 0
-# only the likeliest is left, and at 1 one draws from what was learned.
+# *temperature* τ before the softmax raises each probability to the power 1/τ: below 1 the likely becomes likelier,
+# near 0 only the likeliest is left, and at 1 one draws from what was learned.
 #
 # Each character costs a forward pass over the last T, of which only the last row is used. The library keeps the keys
 # and values of the past instead, and computes one row.

@@ -79,8 +79,7 @@ def check_together(folder: Path, names: Iterable[str] = ()) -> None:
     for name, digest in _read_checksums(folder, names).items():
         if hashlib.sha256(read_file(folder / name)).hexdigest() != digest:
             raise DamagedError(
-                f"{folder / name}: differs from its checksum in {CHECKSUMS_FILE}: damaged, or written by hand (then "
-                "delete the checksums)"
+                f"{folder / name}: differs from its checksum in {CHECKSUMS_FILE}: damaged, or written by hand"
             )
 
 
@@ -116,7 +115,7 @@ def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
         raise DamagedError(f"{path}: not a list of checksums")
     if missing := set(names) - listed.keys():
         raise DamagedError(f"{path}: does not list {min(missing)}")
-    return listed
+    return {name: listed[name] for name in names} or listed
 
 
 def _write_all(files: Mapping[Path, bytes]) -> None:
@@ -133,7 +132,7 @@ def _write_all(files: Mapping[Path, bytes]) -> None:
                 part.replace(path)
         for folder in {path.parent for path in files}:
             with naming(folder):
-                _flush_folder(folder)
+                flush_folder(folder)
     except BaseException:
         for part in parts.values():
             part.unlink(missing_ok=True)
@@ -149,7 +148,7 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make renames last through a power cut, where the system can (Windows cannot open a folder)."""
     if sys.platform != "win32":
         descriptor = os.open(folder, os.O_RDONLY)

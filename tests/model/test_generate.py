@@ -149,3 +149,20 @@ def test_the_seed_decides() -> None:
 def test_sampling_that_means_nothing_is_refused(sampling: dict[str, Any], message: str) -> None:
     with pytest.raises(HandgradError, match=f"^{message} is not"):
         draw(1, **sampling)
+
+
+def test_the_stop_that_begins_first_ends_the_text_however_it_is_cut() -> None:
+    """Random texts of two letters and random stops of up to four, cut at random."""
+    generator = np.random.default_rng(0)
+    for _ in range(500):
+        text = "".join(generator.choice(list("ab"), 12))
+        stops = ["".join(generator.choice(list("ab"), generator.integers(1, 5))) for _ in range(2)]
+        cuts = sorted({0, 12, *generator.integers(0, 12, size=4).tolist()})
+        pieces = (text[start:end] for start, end in itertools.pairwise(cuts))
+        ends = [text.index(stop) for stop in stops if stop in text]
+        assert "".join(until(pieces, stops)) == text[: min(ends, default=12)], (text, stops, cuts)
+
+
+def test_a_decoder_is_for_as_many_texts_as_it_was_made_for() -> None:
+    with pytest.raises(ValueError, match=r"^1 texts, but the decoder is for 3$"):
+        Decoder(PARAMETERS.tree, CONFIG, batch=3).read(np.array([[1, 2]]))

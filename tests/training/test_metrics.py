@@ -11,8 +11,8 @@ import matplotlib.axes
 import numpy as np
 import pytest
 
-from handgrad.training import METRICS_FILE, Evaluation, Passage, Progress, follow_metrics, read_metrics
-from handgrad.training.metrics import Entry, Metrics, samples, to_entry
+from handgrad.training import Evaluation, Passage, Progress, follow_metrics, read_metrics
+from handgrad.training.metrics import METRICS_FILE, Entry, Metrics, samples, to_entry
 from handgrad.training.plot import POINTS, loss_plot
 
 EVALUATION = Evaluation(1.5, Passage(np.arange(5), characters=4, bytes=4))
@@ -46,7 +46,6 @@ def test_an_entry_is_the_progress() -> None:
 
 def test_entries_are_written_at_once_and_read_as_they_were(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path, until=0)
-    assert (tmp_path / METRICS_FILE).read_bytes() == b""
     written = []
     for step in range(1, 6):
         metrics.append(entry(step, 1.0 if step == 4 else None))
@@ -60,7 +59,8 @@ def test_what_a_run_wrote_beyond_its_checkpoint_is_taken_back(until: int, tmp_pa
     (tmp_path / METRICS_FILE).write_text(lines([entry(step) for step in range(1, 10)]))
     metrics = Metrics(tmp_path, until)
     expected = [entry(step) for step in range(1, min(until, 9) + 1)]
-    assert read_metrics(tmp_path) == metrics.entries == expected
+    assert metrics.entries == expected
+    assert len(read_metrics(tmp_path)) == 9  # the file is as it was until there is something to tell
     metrics.append(entry(until + 1))
     assert read_metrics(tmp_path) == [*expected, entry(until + 1)]
     assert os.listdir(tmp_path) == [METRICS_FILE]  # noqa: PTH208

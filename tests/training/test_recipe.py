@@ -13,12 +13,12 @@ from handgrad.model import ModelConfig, Tokenizer
 from handgrad.settings import Settings, Size, read_assignment
 from handgrad.training import (
     PRESETS,
-    TokenizerConfig,
     TrainingConfig,
     field_meanings,
     make_recipe,
     read_plan,
 )
+from handgrad.training.recipe import TokenizerConfig
 
 CONFIGS: list[type[Settings]] = [ModelConfig, TokenizerConfig, TrainingConfig]
 

@@ -27,6 +27,7 @@ from handgrad.training import (
     read_data,
     read_metrics,
     read_record,
+    refuse_a_run,
     resume_run,
     windows_per_epoch,
 )
@@ -49,6 +50,7 @@ SETTINGS: dict[str, Any] = {
 }
 SAME = (*FILES, "checksums.sha256", "sample.txt", "best/model.safetensors", "best/config.json")
 """What the time that a run took does not show in."""
+MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
 @pytest.fixture(autouse=True)
@@ -247,11 +249,13 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_used(
 ) -> None:
     train_until(new_run(text, tmp_path), 8)
     flip_a_bit(tmp_path / name, random.Random(name))
-    with pytest.raises(HandgradError, match=f"^{re.escape(str(tmp_path))}"):
-        handgrad.load(tmp_path)
+    if name in MODEL_FILES:
+        with pytest.raises(HandgradError, match=f"^{re.escape(str(tmp_path / name))}"):
+            handgrad.load(tmp_path)
     run = resume_run(tmp_path)
-    assert run.damage is not None
-    assert run.damage.startswith(str(tmp_path / name) if name in FILES else str(tmp_path))
+    (note,) = run.notes
+    assert note.startswith(str(tmp_path / name) if name in FILES else str(tmp_path))
+    assert note.endswith("; going on from the checkpoint before it")
     assert run.step == 4
     finish(run)
     assert digests(tmp_path) == unbroken
@@ -353,12 +357,108 @@ def test_a_text_that_has_moved_can_be_named(text: Path, tmp_path: Path, unbroken
     ):
         resume_run(tmp_path / "run")
     finish(resume_run(tmp_path / "run", [str(text)]))
-    assert (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert read_record(tmp_path / "run").sources == [str(text)]
     assert digests(tmp_path / "run")["model.safetensors"] == unbroken["model.safetensors"]
 
 
+def test_a_disk_without_links_keeps_the_one_before_all_the_same(
+    text: Path, tmp_path: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*paths: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    train_until(new_run(text, tmp_path), 8)
+    flip_a_bit(tmp_path / "model.safetensors", random.Random(0))
+    finish(resume_run(tmp_path))
+    assert digests(tmp_path) == unbroken
+
+
+def test_a_run_whose_checksums_are_gone_does_not_begin_anew(text: Path, tmp_path: Path) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    shutil.rmtree(tmp_path / "previous")
+    (tmp_path / "checksums.sha256").unlink()
+    before = digests_of_all(tmp_path)
+    with pytest.raises(
+        DamagedError, match=r"checksums.sha256: no such file; and there is no whole checkpoint before it$"
+    ):
+        resume_run(tmp_path)
+    assert digests_of_all(tmp_path) == before
+
+
+def test_what_is_refused_changes_nothing(text: Path, tmp_path: Path) -> None:
+    run = new_run(text, tmp_path)
+    train_until(run, 10)  # two steps beyond the last checkpoint
+    before = digests_of_all(tmp_path)
+    resume_run(tmp_path).close()
+    assert digests_of_all(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage", [shutil.rmtree, lambda best: flip_a_bit(best / "model.safetensors", random.Random(0))]
+)
+def test_damaged_best_weights_are_told_of_and_written_anew(
+    damage: Callable[[Path], None], text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    damage(tmp_path / "best")
+    run = resume_run(tmp_path)
+    assert re.search(r"best\S*: .*; the next evaluation writes the best weights anew$", run.notes[0])
+    finish(run)
+    assert digests(tmp_path) == unbroken
+
+
+def test_missing_metrics_and_other_versions_are_told_of(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(lines[:2] + lines[3:]))
+    monkeypatch.setattr("numpy.__version__", "9.9")
+    with resume_run(tmp_path) as run:
+        assert [note.split(": ", 1)[1][:5] for note in run.notes] == ["lacks", "was m"]
+
+
+def test_a_checkpoint_too_large_for_a_minute_is_written_less_often(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handgrad.training.run.SAVE_EVERY", -1.0)
+    monkeypatch.setattr("handgrad.training.run.SHARE_OF_SAVING", 1e-9)
+    train_until(new_run(text, tmp_path), 7)
+    assert step_of(tmp_path) == 4
+
+
+def test_a_run_that_could_not_begin_leaves_a_folder_for_another(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("handgrad.training.run.save_checkpoint", full)
+        with pytest.raises(OSError, match="No space"):
+            new_run(text, tmp_path)
+    new_run(text, tmp_path).close()
+
+
+def test_a_folder_of_other_files_is_refused(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "sample.txt").write_text("mine")
+    with pytest.raises(HandgradError, match=r": holds other files; a run wants a folder of its own$"):
+        new_run(text, tmp_path)
+    with pytest.raises(HandgradError, match=r"sample.txt: not a folder$"):
+        refuse_a_run(tmp_path / "sample.txt")
+    assert (tmp_path / "sample.txt").read_text() == "mine"
+
+
+def test_the_checkpoint_before_the_last_is_not_a_run_to_resume(text: Path, tmp_path: Path) -> None:
+    train_until(new_run(text, tmp_path), 8)
+    for name in ("previous", "best"):
+        with pytest.raises(HandgradError, match=r"(is a checkpoint of the run above it|holds no run to resume)"):
+            resume_run(tmp_path / name)
+
+
 def test_standard_input_is_kept_since_it_cannot_be_read_again(tmp_path: Path, unbroken: dict[str, str]) -> None:
-    run = create_run(tmp_path, "default", make_recipe(SETTINGS), read_data(["-"], standard_input=TEXT.encode()))
+    run = create_run(tmp_path, "default", make_recipe(SETTINGS), read_data(["-"], kept=TEXT.encode()))
     train_until(run, 5)
     assert (tmp_path / "data.txt").read_text(encoding="utf-8") == TEXT
     finish(resume_run(tmp_path))

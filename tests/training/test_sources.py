@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from handgrad.errors import HandgradError, TextError
-from handgrad.training import TEXT_SUFFIXES, default_text, read_documents
+from handgrad.training import default_text, read_documents
+from handgrad.training.sources import TEXT_SUFFIXES
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_dash_is_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_standard_input_that_was_read_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
-    assert read_documents(["-"], standard_input=b"kept") == [("standard input", "kept")]
+    assert read_documents(["-"], kept=b"kept") == [("standard input", "kept")]
 
 
 def test_a_file_whose_name_is_a_dash_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +137,7 @@ def test_a_blank_text_is_refused(folder: Path) -> None:
             read_documents(named)
         assert str(raised.value) == f"{', '.join(named)}: empty or blank"
     with pytest.raises(TextError, match=r"^standard input: empty or blank$"):
-        read_documents(["-"], standard_input=b"\xef\xbb\xbf\r\n")
+        read_documents(["-"], kept=b"\xef\xbb\xbf\r\n")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_a_source_that_cannot_be_read_is_named(
 
 def test_standard_input_that_is_not_utf8_is_named() -> None:
     with pytest.raises(HandgradError, match=r"^standard input: not UTF-8 \(byte 2\)$"):
-        read_documents(["-"], standard_input=b"ab\xff")
+        read_documents(["-"], kept=b"ab\xff")
 
 
 @pytest.mark.parametrize("sources", [[""], ["text", ""]])

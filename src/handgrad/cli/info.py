@@ -6,7 +6,17 @@ from rich.console import Console
 from rich.table import Table
 
 from ..model import ModelConfig, parameters_by_part
-from ..training import STANDARD_INPUT, Record, TrainingConfig, memory, read_metrics, read_position, read_record
+from ..training import (
+    OPTIMIZER_FILE,
+    Record,
+    TrainingConfig,
+    evaluations,
+    memory,
+    names_of,
+    read_metrics,
+    read_position,
+    read_record,
+)
 from .model import RunFolder, load_model, run_of
 
 FULL_WIDTH = 78
@@ -51,7 +61,7 @@ def info(
         ],
     }
     if record and folder:
-        sections["Training"] = _training(folder, record)
+        sections["Training"] = _training(folder, record, run if (run / OPTIMIZER_FILE).exists() else folder)
     console = Console(highlight=False, markup=False, emoji=False)
     console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; nothing is cut
     for title, rows in sections.items():
@@ -66,21 +76,17 @@ def info(
         console.print(table, "")
 
 
-def _training(run: Path, record: Record) -> Rows:
-    step, best = read_position(run)
-    sources = ["standard input" if source == STANDARD_INPUT else source for source in record.sources]
+def _training(run: Path, record: Record, checkpoint: Path) -> Rows:
+    step, best = read_position(checkpoint)
+    files = f" ({record.documents:,} files)" if record.documents > 1 else ""
     rows: Rows = [
-        (
-            "text",
-            (", ".join(sources) or "the default text")
-            + (f" ({record.documents:,} files)" if record.documents > 1 else ""),
-        ),
+        ("text", names_of(record.sources) + files),
         ("tokenizer", record.recipe.tokenizer.tokenizer),
         ("preset", record.preset),
         ("steps", f"{step:,} of {record.recipe.training.steps:,}"),
         ("made by", ", ".join(f"{name} {version}" for name, version in record.made_by.items())),
     ]
-    evaluated = {entry["step"]: entry for entry in read_metrics(run) if "validation_loss" in entry}
+    evaluated = {entry["step"]: entry for entry in evaluations(read_metrics(run))}
     for name, at in (("last", max(evaluated, default=0)), ("best", best.step if best else 0)):
         if at in evaluated:
             loss, bits = evaluated[at]["validation_loss"], evaluated[at]["bits_per_character"]

@@ -16,11 +16,10 @@ RunFolder = Annotated[
 
 
 def run_of(folder: Path) -> Path | None:
-    """The folder of the run that a model's folder belongs to: itself, or the one above its best weights."""
-    for run in (folder, folder.resolve().parent):
-        if (run / RECORD_FILE).exists() and (run == folder or folder.resolve().name == BEST):
-            return run
-    return None
+    """The folder of the run that a model's folder belongs to: itself, or the one above its best and previous."""
+    inner = folder.resolve().name in (BEST, PREVIOUS)
+    run = folder.resolve().parent if inner and (folder.resolve().parent / RECORD_FILE).exists() else folder
+    return run if (run / RECORD_FILE).exists() else None
 
 
 def load_model(run: Path) -> Model:

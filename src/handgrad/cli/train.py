@@ -23,12 +23,12 @@ from ..training import (
     DEFAULT_PRESET,
     PLOT_FILE,
     PRESETS,
-    STANDARD_INPUT,
     Progress,
     Run,
     create_run,
     field_meanings,
     make_recipe,
+    names_of,
     read_data,
     read_plan,
     refuse_a_run,
@@ -185,8 +185,7 @@ def _created(
     try:
         return create_run(out, preset, recipe, text)
     except TextError as error:
-        sources = ["standard input" if source == STANDARD_INPUT else source for source in data or ["the default text"]]
-        raise TextError(f"{', '.join(sources)}: {error}") from None
+        raise TextError(f"{names_of(data or [])}: {error}") from None
 
 
 def _resumed(folder: Path, settings: dict[str, Any], data: list[str]) -> Run:
@@ -211,12 +210,13 @@ def _show_start(run: Run, console: Console) -> None:
         run.record.recipe.tokenizer.tokenizer
     ]
     passes = config.steps * config.batch * model.config.context / len(corpus.training)
-    if run.damage:
-        console.print(f"{run.damage}; going on from the checkpoint before it")
+    for note in run.notes:
+        console.print(note)
     texts = f"{run.record.documents:,} texts, " if run.record.documents > 1 else ""
     console.print(
         f"{model.parameters.flat.size:,} parameters, {model.config.vocabulary:,} {kind}; {texts}"
-        f"{len(corpus.training):,} tokens to learn from, {len(corpus.validation.tokens):,} held out; run in {run.folder}"
+        f"{len(corpus.training):,} tokens to learn from, {len(corpus.validation.tokens):,} held out; "
+        f"run in {run.folder}"
     )
     if run.step:
         console.print(f"going on after step {run.step:,} of {config.steps:,}")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import HandgradError
-from ..training import RECORD_FILE, follow_metrics, is_being_trained, read_record, smoothed
+from ..training import RECORD_FILE, evaluations, follow_metrics, is_being_trained, read_record, smoothed
 
 BARS = "▁▂▃▄▅▆▇█"
 ROWS = 8
@@ -87,7 +87,7 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
     if entries:
         curve = _sparkline([entry["loss"] for entry in entries], min(width - 20, 100))
         parts.append(Text(f"loss  {curve}  {smoothed(entries)[-1]:.3f}"))
-    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    evaluated = evaluations(entries)
     if evaluated:
         best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
         table = Table("step", "validation loss", "bits a character", "", box=None, header_style="bold", pad_edge=False)

@@ -1,10 +1,10 @@
 """What a model is: sizes, and the switches that show what each part is for."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from ..errors import ConfigError
-from ..settings import Settings, Size
+from ..settings import Bounds, Settings, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class ModelConfig(Settings):
     The switches `norm`, `residual`, `score_scale` and `init` exist to be changed by those who want to see what they do.
     """
 
-    layers: Size
+    layers: Annotated[int, Bounds(at_least=1, below=10_000)]
     """Blocks, each attention and feed-forward."""
     heads: Size
     """Attention heads; must divide the width."""

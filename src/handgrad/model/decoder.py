@@ -21,6 +21,7 @@ class Decoder:
     def __init__(self, parameters: GPTParameters, config: ModelConfig, batch: int = 1) -> None:
         self.parameters = parameters
         self.config = config
+        self.batch = batch
         self.length = 0
         """Positions read so far."""
         shape = (batch, config.heads, config.context, config.width // config.heads)
@@ -32,7 +33,9 @@ class Decoder:
 
     def read(self, tokens: Integer[Array, "B T"]) -> Inexact[Array, "B V"]:
         """The logits of what follows these tokens and all those read before."""
-        with single_threaded_blas():
+        if len(tokens) != self.batch:
+            raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
+        with single_threaded_blas(), np.errstate(all="ignore"):  # what is not finite shows in the logits
             logits, _ = gpt_forward(tokens, self.parameters, self.config, self._remember, start=self.length)
         self.length += tokens.shape[1]
         return logits[:, -1]

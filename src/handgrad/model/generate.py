@@ -76,19 +76,26 @@ def next_token_probabilities(
 
 
 def until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a text up to the first of the stops, which is left out, wherever the pieces are cut."""
-    held = ""  # what may turn out to be the beginning of a stop
+    """The pieces of a text up to the stop that begins first, which is left out, wherever the pieces are cut."""
+    held = ""  # from where a stop may have begun
     for piece in pieces:
         held += piece
-        if found := [at for stop in stops if (at := held.find(stop)) >= 0]:
-            yield held[: min(found)]
-            return
-        keep = max((n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0)
-        if ready := held[: len(held) - keep]:
-            yield ready
-        held = held[len(held) - keep :]
-    if held:
-        yield held
+        found = _first(held, stops)
+        begun = len(held) - max(
+            (n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0
+        )
+        if found < len(held) and found <= begun:
+            break
+        if begun:
+            yield held[:begun]
+        held = held[begun:]
+    if rest := held[: _first(held, stops)]:
+        yield rest
+
+
+def _first(text: str, stops: Sequence[str]) -> int:
+    """Where the first of the stops begins; the text's end where there is none."""
+    return min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:

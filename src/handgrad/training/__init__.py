@@ -7,28 +7,24 @@ from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
-from .metrics import METRICS_FILE, SAMPLE_FILE, follow_metrics, read_metrics, smoothed
+from .metrics import evaluations, follow_metrics, read_metrics, smoothed
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
-from .recipe import Plan, Recipe, TokenizerConfig, field_meanings, make_recipe, read_plan
+from .recipe import Recipe, field_meanings, make_recipe, read_plan
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run
 from .schedule import learning_rate
-from .sources import STANDARD_INPUT, TEXT_SUFFIXES, default_text, read_documents
+from .sources import default_text, names_of, read_documents
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
 
 __all__ = [
     "BEST",
     "DEFAULT_PRESET",
-    "METRICS_FILE",
     "OPTIMIZER_FILE",
     "PLOT_FILE",
     "PRESETS",
     "PREVIOUS",
     "RECORD_FILE",
-    "SAMPLE_FILE",
-    "STANDARD_INPUT",
-    "TEXT_SUFFIXES",
     "AdamW",
     "Batch",
     "Best",
@@ -37,19 +33,18 @@ __all__ = [
     "Evaluation",
     "Memory",
     "Passage",
-    "Plan",
     "Progress",
     "Recipe",
     "Record",
     "Run",
     "SplitText",
-    "TokenizerConfig",
     "Trainer",
     "TrainingConfig",
     "consecutive_batches",
     "create_run",
     "default_text",
     "evaluate",
+    "evaluations",
     "field_meanings",
     "follow_metrics",
     "fresh_trainer",
@@ -58,6 +53,7 @@ __all__ = [
     "make_corpus",
     "make_recipe",
     "memory",
+    "names_of",
     "new_trainer",
     "read_data",
     "read_data_again",

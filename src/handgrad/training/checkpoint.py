@@ -8,16 +8,17 @@ a run is a function of its record, going on from either leads to the same bytes.
 
 import json
 import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DamagedError, HandgradError, WeightsError
-from ..files import CHECKSUMS_FILE, check_together, write_together
+from ..files import CHECKSUMS_FILE, check_together, flush_folder, naming, read_file, write_atomically, write_together
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_parameters, tensors_to_bytes
 from .batches import windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
+from .metrics import read_metrics
 from .record import Record
 from .trainer import Trainer
 
@@ -43,7 +44,7 @@ def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best |
         RECORD_FILE: record.to_bytes(),
         OPTIMIZER_FILE: tensors_to_bytes(dict(zip(MOMENTS, moments, strict=True)), state),
     }
-    if _is_whole(folder):
+    if damage_of(folder) is None:
         _keep(folder)
     write_together(folder, {name: files[name] for name in FILES})
 
@@ -53,18 +54,23 @@ def newest_whole(folder: Path) -> tuple[Path | None, str | None]:
 
     None where no checkpoint was ever finished.
     """
-    try:
-        check_together(folder, FILES)
+    damage = damage_of(folder)
+    if damage is None:
         return folder, None
-    except HandgradError as error:
-        damage = str(error)
-    try:
-        check_together(folder / PREVIOUS, FILES)
+    if damage_of(folder / PREVIOUS) is None:
         return folder / PREVIOUS, damage
-    except HandgradError:
-        if (folder / CHECKSUMS_FILE).exists() or (folder / PREVIOUS).exists():
-            raise DamagedError(f"{damage}; and there is no whole checkpoint before it") from None
-        return None, None
+    if (folder / CHECKSUMS_FILE).exists() or (folder / PREVIOUS).exists() or read_metrics(folder):
+        raise DamagedError(f"{damage}; and there is no whole checkpoint before it")
+    return None, None
+
+
+def damage_of(folder: Path, files: Sequence[str] = FILES) -> str | None:
+    """What is wrong with files that were written together, the first thing; nothing where they are whole."""
+    try:
+        check_together(folder, files)
+        return None
+    except HandgradError as error:
+        return str(error)
 
 
 def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int | None) -> tuple[Trainer, Best | None]:
@@ -85,14 +91,6 @@ def read_position(folder: Path) -> tuple[int, Best | None]:
         return int(state["step"]), None if state["best"] is None else Best(**state["best"])
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        check_together(folder, FILES)
-        return True
-    except HandgradError:
-        return False
 
 
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:
@@ -119,4 +117,6 @@ def _keep(folder: Path) -> None:
         try:
             os.link(folder / name, previous / name)
         except OSError:  # a file system without links
-            shutil.copyfile(folder / name, previous / name)
+            write_atomically(previous / name, read_file(folder / name))
+    with naming(previous):
+        flush_folder(previous)

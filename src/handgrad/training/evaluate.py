@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
-from ..errors import TextError
+import numpy as np
+
+from ..errors import HandgradError, TextError
 from ..model import Model, loss_forward, single_threaded_blas
 from .batches import Batch, consecutive_batches
 from .corpus import Passage, tokenize
@@ -55,7 +57,8 @@ def mean_loss(model: Model, passage: Passage, pool: Executor, told: Told = _nobo
     """
 
     def total(batch: Batch) -> float:
-        loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
+        with np.errstate(all="ignore"):  # what is not finite shows in the result
+            loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
         return float(loss) * batch.targets.size
 
     def batches() -> Iterator[Batch]:
@@ -76,4 +79,7 @@ def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
     if len(passage.tokens) < 2:
         raise TextError("the text is too short: it takes two tokens to predict one")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return Evaluation(mean_loss(model, passage, pool, told), passage)
+        loss = mean_loss(model, passage, pool, told)
+    if not math.isfinite(loss):
+        raise HandgradError(f"the model's loss is {loss}; its weights cannot be used")
+    return Evaluation(loss, passage)

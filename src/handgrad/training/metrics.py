@@ -35,6 +35,11 @@ def to_entry(progress: Progress, sample: str = "") -> Entry:
     }
 
 
+def evaluations(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of steps that an evaluation followed."""
+    return [entry for entry in entries if "validation_loss" in entry]
+
+
 def smoothed(entries: Iterable[Entry]) -> list[float]:
     """The batches' losses as running means: each weighs a tenth of the mean up to it."""
     means: list[float] = []
@@ -52,13 +57,23 @@ class Metrics:
         self.entries = [entry for entry in read_metrics(folder) if entry["step"] <= until]
         self.loss = (smoothed(self.entries) or [math.nan])[-1]
         """The batches' losses, smoothed."""
-        write_atomically(self.path, "".join(map(_line, self.entries)))
+        self._begun = False
 
     def append(self, entry: Entry) -> None:
         self.entries.append(entry)
         self.loss = entry["loss"] if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * entry["loss"]
+        if not self._begun:  # now what stands beyond `until` gives way, and not before
+            write_atomically(self.path, "".join(map(_line, self.entries)))
+            self._begun = True
+            return
         with naming(self.path), self.path.open("ab", buffering=0) as file:
             file.write(_line(entry).encode())
+
+    def flush(self) -> None:
+        """Make the lines last through a power cut."""
+        if self._begun:
+            with naming(self.path), self.path.open("ab") as file:
+                os.fsync(file.fileno())
 
 
 def read_metrics(folder: Path) -> list[Entry]:
@@ -91,8 +106,7 @@ def samples(entries: Iterable[Entry]) -> str:
     return "\n".join(
         f"---- step {entry['step']:,}, validation loss {entry['validation_loss']:.3f} nats, "
         f"{entry['bits_per_character']:.3f} bits a character ----\n{entry['sample']}\n"
-        for entry in entries
-        if "sample" in entry
+        for entry in evaluations(entries)
     )
 
 

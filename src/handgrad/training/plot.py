@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .metrics import Entry
+from .metrics import Entry, evaluations
 
 PLOT_FILE = "loss.svg"
 POINTS = 400
@@ -22,7 +22,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     size = -(-len(steps) // POINTS)
     cuts = np.arange(0, len(steps), size)
     counts = np.diff(np.append(cuts, len(steps)))
-    evaluated = [entry for entry in entries if "validation_loss" in entry]
+    evaluated = evaluations(entries)
     drawn = io.BytesIO()
     # text as text, and the same bytes for the same losses
     with (

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, HandgradError
+from ..errors import ConfigError
 from ..files import read_file, read_json_object
 from .config import RECORD_FILE
 from .corpus import SplitText, split
 from .recipe import Recipe, make_recipe
-from .sources import STANDARD_INPUT, read_documents, read_standard_input
+from .sources import STANDARD_INPUT, default_text, names_of, read_documents, read_standard_input
 
-STANDARD_INPUT_FILE = "data.txt"
+KEPT_FILE = "data.txt"
 
 
 class Data(NamedTuple):
@@ -28,18 +28,20 @@ class Data(NamedTuple):
     documents: int
     """How many texts there are."""
     text: SplitText
-    standard_input: bytes | None = None
-    """What was read there, since nobody can read it again."""
+    kept: bytes | None = None
+    """What a run keeps because it may not be there again: standard input, or the default text."""
 
 
-def read_data(sources: Sequence[str] = (), glob: str | None = None, standard_input: bytes | None = None) -> Data:
-    """Read all sources; `standard_input` is what "-" stands for, where it has been read before."""
-    if STANDARD_INPUT in sources and standard_input is None:
-        standard_input = read_standard_input()
-    documents = read_documents(sources, glob, standard_input)
+def read_data(sources: Sequence[str] = (), glob: str | None = None, kept: bytes | None = None) -> Data:
+    """Read all sources; `kept` stands for what was kept of them before."""
+    if kept is None and not sources:
+        kept = default_text().encode()
+    elif kept is None and STANDARD_INPUT in sources:
+        kept = read_standard_input()
+    documents = read_documents(sources, glob, kept)
     paths = [source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in sources]
     text = split([document.text for document in documents])
-    return Data(paths, glob, len(documents), text, standard_input)
+    return Data(paths, glob, len(documents), text, kept)
 
 
 class Record(NamedTuple):
@@ -71,13 +73,16 @@ class Record(NamedTuple):
 
 
 def new_record(preset: str, recipe: Recipe, data: Data) -> Record:
-    made_by = {
+    return Record(preset, recipe, data.sources, data.glob, data.documents, data.text.sha256, versions())
+
+
+def versions() -> dict[str, str]:
+    return {
         "handgrad": version("handgrad"),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
-    return Record(preset, recipe, data.sources, data.glob, data.documents, data.text.sha256, made_by)
 
 
 def read_record(folder: Path) -> Record:
@@ -99,13 +104,9 @@ def read_record(folder: Path) -> Record:
 def read_data_again(record: Record, folder: Path, sources: Sequence[str] = ()) -> Data:
     """The text of a recorded run, from where it was or, where it has moved, from these sources."""
     wanted = list(sources) or record.sources
-    kept = folder / STANDARD_INPUT_FILE
     glob = None if sources and not any(Path(source).is_dir() for source in sources) else record.glob
-    try:
-        data = read_data(wanted, glob, read_file(kept) if STANDARD_INPUT in wanted and kept.exists() else None)
-    except HandgradError as error:
-        raise ConfigError(f"{error}; if the text has moved, --data tells where it is") from None
+    kept = read_file(folder / KEPT_FILE) if not wanted or STANDARD_INPUT in wanted else None
+    data = read_data(wanted, glob, kept)
     if data.text.sha256 != record.sha256:
-        name = ", ".join(wanted) or "the default text"
-        raise ConfigError(f"{name}: not the text that the run in {folder} began with; give that one with --data")
+        raise ConfigError(f"{names_of(wanted)}: not the text that the run in {folder} began with")
     return data

@@ -8,16 +8,16 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from ..errors import HandgradError, TrainingError
+from ..errors import ConfigError, HandgradError, TrainingError
 from ..files import remove_parts, write_atomically
 from ..model import CONFIG_FILE
-from .checkpoint import FILES, PREVIOUS, Best, load_checkpoint, newest_whole, save_checkpoint
+from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
 from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
 from .recipe import Recipe
-from .record import STANDARD_INPUT_FILE, Data, Record, new_record, read_data_again, read_record
+from .record import KEPT_FILE, Data, Record, new_record, read_data_again, read_record, versions
 from .trainer import Progress, Trainer, fresh_trainer
 
 BEST = "best"
@@ -29,6 +29,8 @@ SAVE_EVERY = 60.0
 SHARE_OF_SAVING = 0.05
 """Of a run's time at most, where checkpoints are so large that a minute is too often."""
 SAMPLE_TOKENS = 300
+QUIET = 60.0
+"""Seconds without a step after which a run that cannot be locked counts as ended."""
 
 
 class Run:
@@ -42,15 +44,24 @@ class Run:
         metrics.jsonl, loss.svg, sample.txt              how it went
     """
 
-    def __init__(self, folder: Path, record: Record, trainer: Trainer, lock: FileLock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        record: Record,
+        trainer: Trainer,
+        lock: FileLock,
+        best: Best | None = None,
+        saved: bool = False,
+    ) -> None:
+        """`best` and `saved`: the best evaluation so far, and whether a checkpoint has this state."""
         self.folder = folder
         self.record = record
         self.trainer = trainer
         self.metrics = Metrics(folder, trainer.optimizer.steps)
-        self.best: Best | None = None
-        self.damage: str | None = None
-        """What was wrong with the last checkpoint, where the run goes on from the one before it."""
-        self._saved_step = -1
+        self.best = best
+        self.notes: list[str] = []
+        """What was found damaged or different, where the run goes on all the same."""
+        self._saved_step = self.step if saved else -1
         self._saved_at, self._saving_took = time.monotonic(), 0.0
         self._lock = lock
         if self.metrics.entries:
@@ -97,6 +108,7 @@ class Run:
         if culprit := first_non_finite_parameter(self.trainer.model):
             raise TrainingError(f"step {self.step:,}: after it {culprit}")
         start = time.monotonic()
+        self.metrics.flush()
         save_checkpoint(self.folder, self.record, self.trainer, self.best)
         self._saved_step = self.step
         self._saved_at = time.monotonic()
@@ -129,13 +141,13 @@ def create_run(folder: Path | None, preset: str, recipe: Recipe, data: Data, thr
         refuse_a_run(folder)
         try:
             record = new_record(preset, recipe, data)
+            if data.kept is not None:
+                write_atomically(folder / KEPT_FILE, data.kept)
             write_atomically(folder / RECORD_FILE, record.to_bytes())
-            if data.standard_input is not None:
-                write_atomically(folder / STANDARD_INPUT_FILE, data.standard_input)
             run = Run(folder, record, trainer, lock)
             run.save()  # a folder that cannot hold a checkpoint is found out before the work, not after
         except OSError:
-            for name in (*FILES, METRICS_FILE, STANDARD_INPUT_FILE):
+            for name in (*FILES, KEPT_FILE):
                 (folder / name).unlink(missing_ok=True)
             raise
         return run
@@ -167,14 +179,27 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
             remove_parts(place)
         checkpoint, damage = newest_whole(folder)
         record = read_record(checkpoint or folder)
-        data = read_data_again(record, folder, sources)
-        record, text = record._replace(sources=data.sources), data.text
+        try:
+            data = read_data_again(record, folder, sources)
+        except HandgradError as error:
+            raise ConfigError(f"{error}; if the text has moved, --data tells where it is") from None
+        record = record._replace(sources=data.sources)
         if checkpoint is None:  # broken off before the first one: from the beginning
-            run = Run(folder, record, fresh_trainer(record.recipe, text, threads), lock)
-        else:
-            trainer, best = load_checkpoint(checkpoint, record, text, threads)
-            run = Run(folder, record, trainer, lock)
-            run.best, run.damage, run._saved_step = best, damage, run.step
+            run = Run(folder, record, fresh_trainer(record.recipe, data.text, threads), lock)
+            run.save()
+            return run
+        trainer, best = load_checkpoint(checkpoint, record, data.text, threads)
+        run = Run(folder, record, trainer, lock, best, saved=True)
+        if damage is not None:
+            run.notes.append(f"{damage}; going on from the checkpoint before it")
+        if best is not None and (damage := damage_of(folder / BEST, ())) is not None:
+            run.best = None  # so that the next evaluation writes it anew
+            run.notes.append(f"{damage}; the next evaluation writes the best weights anew")
+        if len(run.metrics.entries) != run.step:
+            run.notes.append(f"{run.metrics.path}: lacks some of the steps up to {run.step:,}; the run itself does not")
+        if record.made_by != versions():
+            made_by = ", ".join(f"{name} {version}" for name, version in record.made_by.items())
+            run.notes.append(f"{folder}: was made by {made_by}; the last bits of the numbers may differ here")
         return run
     except BaseException:
         lock.release()
@@ -190,8 +215,9 @@ def is_being_trained(folder: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a read-only folder
-        return False
+    except OSError:  # somebody else's folder, or a read-only one: then by whether it goes on telling
+        metrics = folder / METRICS_FILE
+        return metrics.exists() and time.time() - metrics.stat().st_mtime < QUIET
 
 
 def _locked(folder: Path) -> FileLock:

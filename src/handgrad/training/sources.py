@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import TextError
-from ..files import decode_utf8, read_file
+from ..files import CHECKSUMS_FILE, decode_utf8, read_file
 from .config import RECORD_FILE
 
 STANDARD_INPUT = "-"
+DEFAULT_TEXT = "the default text"
 TEXT_SUFFIXES = (
     *(".txt", ".md", ".rst", ".tex", ".org", ".adoc", ".csv", ".json", ".toml", ".yaml", ".yml", ".html", ".xml"),
     *(".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".js", ".ts", ".css", ".sh"),
@@ -32,30 +33,32 @@ def default_text() -> str:
     return "\n\n".join(topics[name] for name in sorted(topics))
 
 
-def read_documents(
-    sources: Sequence[str] = (), glob: str | None = None, standard_input: bytes | None = None
-) -> list[Document]:
+def read_documents(sources: Sequence[str] = (), glob: str | None = None, kept: bytes | None = None) -> list[Document]:
     """The texts of all sources, in their order; without any source, the default text.
 
     A source is a UTF-8 file; a folder, whose files come in the order of their names, those in folders within it too,
-    if they match `glob` (such as "**/*.py") or, without one, end like a text (`TEXT_SUFFIXES`); or "-", standard input
-    (whose content `standard_input` may give). Line ends become \\n; files that are blank are left out.
+    if they match `glob` (such as "**/*.py") or, without one, end like a text (`TEXT_SUFFIXES`); or "-", standard input.
+    `kept` is the content of standard input, or the default text, where it was read before. Line ends become \\n; files
+    that are blank are left out.
     """
     if glob is not None and (not glob or not any(map(_is_folder, sources))):
         raise TextError(f"--glob: {glob!r} has no folder to look in" if glob else "--glob: an empty pattern")
     if not sources:
-        return [Document("the default text", default_text())]
-    documents = [document for source in sources for document in _read_source(source, glob, standard_input)]
+        return [Document(DEFAULT_TEXT, default_text() if kept is None else decode_utf8(kept, DEFAULT_TEXT))]
+    documents = [document for source in sources for document in _read_source(source, glob, kept)]
     if not documents:
-        names = ["standard input" if source == STANDARD_INPUT else source for source in sources]
-        raise TextError(f"{', '.join(names)}: empty or blank")
+        raise TextError(f"{names_of(sources)}: empty or blank")
     return documents
 
 
-def _read_source(source: str, glob: str | None, standard_input: bytes | None) -> Iterator[Document]:
+def names_of(sources: Sequence[str]) -> str:
+    """The sources in words."""
+    return ", ".join("standard input" if source == STANDARD_INPUT else source for source in sources) or DEFAULT_TEXT
+
+
+def _read_source(source: str, glob: str | None, kept: bytes | None) -> Iterator[Document]:
     if source == STANDARD_INPUT:
-        content = read_standard_input() if standard_input is None else standard_input
-        yield from _document("standard input", content)
+        yield from _document(names_of([source]), read_standard_input() if kept is None else kept)
     elif not source:
         raise TextError("--data: an empty path")
     elif not _is_folder(source):
@@ -89,7 +92,8 @@ def _files(folder: Path, glob: str | None) -> list[Path]:
             for path, parts in inner
             if path.suffix.lower() in TEXT_SUFFIXES and not any(part.startswith(".") for part in parts)
         ]
-    runs = {path.parent for path in folder.glob(f"**/{RECORD_FILE}")}
+    runs = {path.parent for path in folder.glob(f"**/{RECORD_FILE}") if (path.parent / CHECKSUMS_FILE).exists()}
+    runs.discard(folder)
     paths = [path for path in paths if runs.isdisjoint(path.parents)]
     if not paths:
         wanted = f"matches {glob!r}" if glob else f"ends like a text ({', '.join(TEXT_SUFFIXES[:3])}, ...); see --glob"

@@ -73,15 +73,13 @@ class Trainer:
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
         tokens_per_step = self.config.batch * self.model.config.context
-        evaluations = self.config.evaluations
-        evaluate_at = {round(self.config.steps * n / evaluations) for n in range(1, evaluations + 1)}
         first_step, in_steps = self.optimizer.steps, 0.0
         began = time.perf_counter() - self.seconds
         while self.optimizer.steps < self.config.steps:
             start = time.perf_counter()
             progress = self.step()
             in_steps += time.perf_counter() - start
-            validation = self._evaluate_after(progress.step) if progress.step in evaluate_at else None
+            validation = self._evaluate_after(progress.step) if self._is_evaluated(progress.step) else None
             self.seconds = time.perf_counter() - began
             yield progress._replace(
                 seconds=self.seconds,
@@ -108,9 +106,14 @@ class Trainer:
         """The loss over the whole held-out text."""
         return Evaluation(mean_loss(self.model, self.corpus.validation, self._pool), self.corpus.validation)
 
+    def _is_evaluated(self, step: int) -> bool:
+        """Whether this is one of the steps that cut the run into `evaluations` parts of equal length, rounded."""
+        steps, evaluations = self.config.steps, min(self.config.evaluations, self.config.steps)
+        nearest = round(step * evaluations / steps)
+        return any(step == round(steps * part / evaluations) for part in (nearest - 1, nearest, nearest + 1))
+
     def _evaluate_after(self, step: int) -> Evaluation:
-        with np.errstate(all="ignore"):
-            evaluation = self.evaluate()
+        evaluation = self.evaluate()
         if not math.isfinite(evaluation.loss):
             raise TrainingError(f"step {step}: the validation loss became {evaluation.loss}")
         return evaluation
