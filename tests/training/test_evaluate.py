@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handgrad.errors import TextError
+from handgrad.errors import HandgradError, TextError
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, loss_forward
 from handgrad.training import Evaluation, Memory, Passage, TrainingConfig, evaluate, memory, tokenize
 
@@ -196,3 +196,12 @@ def test_the_memory_of_activations_is_what_python_sees_a_forward_pass_keep(
 def test_the_memory_of_a_training_is_all_but_the_keys_and_values() -> None:
     needed = Memory(weights=1, keys_and_values=10, gradients=100, moments=1000, activations=10_000)
     assert (needed.decoding, needed.training) == (11, 11_101)
+
+
+def test_weights_that_are_not_finite_are_refused_without_a_warning() -> None:
+    model = tiny(TOKENIZERS["chars"])
+    model.parameters["blocks.0.attention.w_o"][...] = 1e30
+    assert evaluate(model, TEXT).loss > 0  # a variance overflows, and LayerNorm makes zeros of it
+    model.parameters["head.w_lm"][...] = np.nan
+    with pytest.raises(HandgradError, match=r"^the model's loss is nan; its weights cannot be used$"):
+        evaluate(model, TEXT)

@@ -556,3 +556,16 @@ def flip_a_bit(path: Path, generator: random.Random) -> None:
     content = bytearray(path.read_bytes())
     content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
     path.write_bytes(content)
+
+
+def test_a_run_that_cannot_be_locked_is_judged_by_what_it_tells(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_ours(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    train_until(new_run(text, tmp_path), 2)
+    monkeypatch.setattr("handgrad.training.run.FileLock", not_ours)
+    assert is_being_trained(tmp_path)
+    monkeypatch.setattr("handgrad.training.run.QUIET", -1.0)
+    assert not is_being_trained(tmp_path)

@@ -343,3 +343,12 @@ def test_a_run_is_a_function_of_its_seed() -> None:
     (*_, first), (*_, again), (*_, other) = run(), run(), run(seed=1)
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+@pytest.mark.parametrize(("steps", "evaluations"), [(1, 8), (3, 8), (7, 3), (60, 3), (10, 10), (1000, 7), (50, 10**12)])
+def test_evaluations_cut_the_run_into_equal_parts_and_the_last_is_at_its_end(steps: int, evaluations: int) -> None:
+    trainer = new_trainer(TEXT, steps=steps, evaluations=evaluations, **TINY)
+    parts = min(evaluations, steps)
+    expected = sorted({round(steps * part / parts) for part in range(1, parts + 1)})
+    assert [step for step in range(1, steps + 1) if trainer._is_evaluated(step)] == expected
+    assert expected[-1] == steps
