@@ -9,9 +9,7 @@ from rich.table import Table
 
 from ..errors import HandgradError
 from ..proof import BAR, all_cases, check_case
-
-FULL_WIDTH = 78
-"""Columns that the table takes."""
+from .terminal import make_room
 
 
 def check(
@@ -44,7 +42,7 @@ def check(
                 "[green]proved[/]" if verdict.passed else "[bold red]WRONG[/]",
             )
     console = Console(highlight=False)
-    console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; no name is ever cut
+    make_room(console)
     console.print(table)
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
@@ -13,10 +12,7 @@ from ..model import Model
 from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
 from ..training import evaluate as evaluate_text
 from .model import RunFolder, load_model, run_of
-
-FULL_WIDTH = 78
-"""Columns that the table takes at least."""
-PIPE_WIDTH = 5000
+from .terminal import PIPE_WIDTH, make_room, plain_console
 
 
 def evaluate(
@@ -51,9 +47,8 @@ def evaluate(
     table.add_column("text", overflow="fold")
     for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):
         table.add_column(unit, justify="right", min_width=len(unit))
-    console = Console(highlight=False, markup=False, emoji=False)
-    # a narrow terminal wraps, and a pipe has all the room that it needs: nothing is ever cut
-    console.width = max(console.width, FULL_WIDTH) if console.is_terminal else PIPE_WIDTH
+    console = plain_console()
+    make_room(console, pipe=PIPE_WIDTH)
     description = TextColumn("{task.description}", markup=False)
     columns = (description, BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:

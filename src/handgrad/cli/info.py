@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ..model import ModelConfig, parameters_by_part
@@ -18,9 +17,8 @@ from ..training import (
     read_record,
 )
 from .model import RunFolder, load_model, run_of
+from .terminal import make_room, plain_console
 
-FULL_WIDTH = 78
-"""Columns that the tables take at least."""
 Rows = list[tuple[str, ...]]
 
 
@@ -62,8 +60,8 @@ def info(
     }
     if record and folder:
         sections["Training"] = _training(folder, record, run if (run / OPTIMIZER_FILE).exists() else folder)
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, FULL_WIDTH)  # a narrow terminal wraps; nothing is cut
+    console = plain_console()
+    make_room(console)
     for title, rows in sections.items():
         table = Table("", "", "", box=None, show_header=False, pad_edge=False)
         table.columns[0].min_width = 20

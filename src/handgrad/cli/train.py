@@ -34,9 +34,8 @@ from ..training import (
     refuse_a_run,
     resume_run,
 )
+from .terminal import FULL_WIDTH, make_room, plain_console
 
-FULL_WIDTH = 78
-"""Columns that the table of fields takes at least."""
 MANY_PASSES = 50
 """Over the text, after which what was held out tells more than ever."""
 TEXT, SETTINGS, RUN = "The text", "Settings", "The run"
@@ -141,7 +140,7 @@ def train(
     it is saved at each evaluation, every minute, on Ctrl-C and at the end. There is no dropout: few passes over the
     text leave a small model nothing to overfit, and gradients without randomness can be proved.
     """
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes: {minutes:g} is not above 0")
     options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed}
@@ -283,7 +282,7 @@ def _show_fields(console: Console, preset: str | None, settings: dict[str, Any])
     table = Table("field", "value", "meaning", box=None, header_style="bold", pad_edge=False)
     for name, meaning in field_meanings().items():
         table.add_row(name, str(values[name]), meaning.replace("`", ""))
-    console.width = max(console.width, FULL_WIDTH)
+    make_room(console)
     console.print(table)
 
 
@@ -296,7 +295,7 @@ def _progress_bar(console: Console) -> ProgressBar:
         TimeRemainingColumn(),
         "left",
     ]
-    if console.width >= 78:
+    if console.width >= FULL_WIDTH:
         columns.insert(1, BarColumn(bar_width=None))
         columns.insert(4, "{task.fields[speed]:,.0f} tokens/s")
     return ProgressBar(*columns, console=console, disable=not console.is_terminal)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..errors import HandgradError
 from ..training import RECORD_FILE, evaluations, follow_metrics, is_being_trained, read_record, smoothed
+from .terminal import plain_console
 
 BARS = "▁▂▃▄▅▆▇█"
 ROWS = 8
@@ -36,7 +37,7 @@ def watch(
     if not (run / RECORD_FILE).exists():
         raise HandgradError(f"{run}: holds no run ({RECORD_FILE} is missing)")
     steps = read_record(run).recipe.training.steps
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = plain_console()
     looks = follow_metrics(run)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=False) as live:

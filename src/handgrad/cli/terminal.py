@@ -1,0 +1,20 @@
+"""How the commands write to the terminal."""
+
+from typing import Any
+
+from rich.console import Console
+
+FULL_WIDTH = 78
+"""Columns that a table takes at least: a narrower terminal wraps its lines, and nothing is cut."""
+PIPE_WIDTH = 5000
+"""Columns where there is no terminal, and a long name needs no wrapping."""
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that writes texts and names as they are: brackets and colons in them mean nothing to it."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def make_room(console: Console, pipe: int = FULL_WIDTH) -> None:
+    """Give a table the columns that it needs; `pipe` where the output is no terminal."""
+    console.width = max(console.width, FULL_WIDTH if console.is_terminal else pipe)
