@@ -22,6 +22,12 @@ PART = ".part"
 """How the name of a file ends while it is being written."""
 
 
+def require_folder(path: Path) -> None:
+    """Refuse what is no folder, by name."""
+    if not path.is_dir():
+        raise HandgradError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+
+
 def read_file(path: Path) -> bytes:
     """The content of a file. A `HandgradError` says why it cannot be read."""
     try:
@@ -106,12 +112,9 @@ def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
         lines = read_file(path).decode().splitlines()
     except UnicodeDecodeError:
         lines = ["?"]
-    listed = {}
-    for line in lines:
-        if not (match := re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line)):
-            raise DamagedError(f"{path}: not a list of checksums")
-        listed[match[2]] = match[1]
-    if not listed:
+    matches = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line) for line in lines]
+    listed = {match[2]: match[1] for match in matches if match}
+    if not matches or not all(matches):
         raise DamagedError(f"{path}: not a list of checksums")
     if missing := set(names) - listed.keys():
         raise DamagedError(f"{path}: does not list {min(missing)}")

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from ..errors import HandgradError, TextError
 from ..model import Model
-from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record
+from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record, run_of
 from ..training import evaluate as evaluate_text
-from .model import RunFolder, load_model, run_of
+from .model import RunFolder, load_model
 from .terminal import PIPE_WIDTH, make_room, plain_console
 
 

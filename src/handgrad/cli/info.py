@@ -15,16 +15,15 @@ from ..training import (
     read_metrics,
     read_position,
     read_record,
+    run_of,
 )
-from .model import RunFolder, load_model, run_of
+from .model import RunFolder, load_model
 from .terminal import make_room, plain_console
 
 Rows = list[tuple[str, ...]]
 
 
-def info(
-    run: RunFolder,
-) -> None:
+def info(run: RunFolder) -> None:
     """Show a model: architecture, parameters by part, memory to decode and to train, and how it was trained."""
     model = load_model(run)
     folder = run_of(run)
@@ -63,15 +62,20 @@ def info(
     console = plain_console()
     make_room(console)
     for title, rows in sections.items():
-        table = Table("", "", "", box=None, show_header=False, pad_edge=False)
-        table.columns[0].min_width = 20
-        if title != "Training":
-            table.columns[1].justify = "right"
-            table.columns[1].min_width = 12
-        for row in rows:
-            table.add_row(*row)
         console.print(title, style="bold")
-        console.print(table, "")
+        console.print(_table(rows, numbers=title != "Training"), "")
+
+
+def _table(rows: Rows, numbers: bool) -> Table:
+    """A column of names, one of values (to the right where they are numbers), and one of what they mean."""
+    table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+    table.columns[0].min_width = 20
+    if numbers:
+        table.columns[1].justify = "right"
+        table.columns[1].min_width = 12
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _training(run: Path, record: Record, checkpoint: Path) -> Rows:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import HandgradError
-from ..training import RECORD_FILE, evaluations, follow_metrics, is_being_trained, read_record, smoothed
+from ..training import RECORD_FILE, best_of, evaluations, follow_metrics, is_being_trained, read_record, smoothed
 from .terminal import plain_console
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -90,7 +90,7 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
         parts.append(Text(f"loss  {curve}  {smoothed(entries)[-1]:.3f}"))
     evaluated = evaluations(entries)
     if evaluated:
-        best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
+        best = best_of(evaluated)
         table = Table("step", "validation loss", "bits a character", "", box=None, header_style="bold", pad_edge=False)
         for entry in evaluated[-ROWS:]:
             table.add_row(

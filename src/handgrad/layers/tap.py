@@ -3,8 +3,7 @@
 A forward calls `x = tap("name", x)` where an activation comes to be; its backward calls `dx = tap("name", dx)`, under
 the same name, for the cotangent, once all its branches have been summed. The default, `no_tap`, is the identity and
 costs nothing. A tap never writes to its argument, which a cache may hold too. What it returns is what the function
-goes on with, and belongs to it from then on: to collect, keep a copy;
-to intervene, return a new array.
+goes on with, and belongs to it from then on: to collect, keep a copy; to intervene, return a new array.
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Inexact, Integer
 
 from ..errors import ConfigError, HandgradError, TextError
-from ..files import check_unless_being_written, read_json_object, write_together
+from ..files import check_unless_being_written, read_json_object, require_folder, write_together
 from ..layers import IGNORE_INDEX, Array
 from .config import ModelConfig
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, check_sampling, generate_tokens, until
@@ -134,8 +134,7 @@ def load(path: str | PathLike[str]) -> Model:
     Where checksums.sha256 lies beside them, they must agree with it.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    require_folder(folder)
     config = _read_config(folder / CONFIG_FILE)
     tokenizer = Tokenizer.load(folder / TOKENIZER_FILE)
     if tokenizer.vocabulary != config.vocabulary:

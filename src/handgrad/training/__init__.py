@@ -7,12 +7,12 @@ from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
-from .metrics import evaluations, follow_metrics, read_metrics, smoothed
+from .metrics import best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Recipe, field_meanings, make_recipe, read_plan
 from .record import Data, Record, read_data, read_data_again, read_record
-from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run
+from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run, run_of
 from .schedule import learning_rate
 from .sources import default_text, names_of, read_documents
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
@@ -40,6 +40,7 @@ __all__ = [
     "SplitText",
     "Trainer",
     "TrainingConfig",
+    "best_of",
     "consecutive_batches",
     "create_run",
     "default_text",
@@ -64,6 +65,7 @@ __all__ = [
     "read_record",
     "refuse_a_run",
     "resume_run",
+    "run_of",
     "smoothed",
     "split",
     "tokenize",

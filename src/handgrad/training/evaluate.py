@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from .batches import Batch, consecutive_batches
 from .corpus import Passage, tokenize
 
 EVALUATION_BATCH = 8
-
 
 Told = Callable[[int, int], None]
 
@@ -56,19 +55,17 @@ def mean_loss(model: Model, passage: Passage, pool: Executor, told: Told = _nobo
     `told` hears how many tokens are done, and how many there are, again and again.
     """
 
-    def total(batch: Batch) -> float:
+    def total(batch: Batch) -> tuple[float, int]:
         with np.errstate(all="ignore"):  # what is not finite shows in the result
             loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
-        return float(loss) * batch.targets.size
-
-    def batches() -> Iterator[Batch]:
-        return consecutive_batches(passage.tokens, model.config.context, EVALUATION_BATCH)
+        return float(loss) * batch.targets.size, batch.targets.size
 
     done, totals = 0, 0.0
+    batches = consecutive_batches(passage.tokens, model.config.context, EVALUATION_BATCH)
     with single_threaded_blas():
-        for batch, part in zip(batches(), pool.map(total, batches()), strict=True):
+        for part, count in pool.map(total, batches):
             totals += part
-            done += batch.targets.size
+            done += count
             told(done, len(passage.tokens) - 1)
     return totals / (len(passage.tokens) - 1)
 

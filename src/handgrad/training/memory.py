@@ -40,7 +40,7 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     tokens = np.zeros((1, model.config.context), np.int32)
     _, cache = loss_forward(tokens, tokens, model.parameters.tree, model.config)
     owners = {id(owner): owner for owner in map(_owner, _arrays(cache)) if owner is not _owner(model.parameters.flat)}
-    at_once = min(config.batch, -(-config.batch // config.accumulation))
+    at_once = -(-config.batch // config.accumulation)  # the largest part
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,

@@ -1,9 +1,10 @@
 """metrics.jsonl: a line for every update, and what is drawn and written from it."""
 
+import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,18 @@ def evaluations(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in entries if "validation_loss" in entry]
 
 
+def best_of(evaluated: Sequence[Entry]) -> Entry:
+    """The entry with the lowest validation loss."""
+    return min(evaluated, key=lambda entry: float(entry["validation_loss"]))
+
+
 def smoothed(entries: Iterable[Entry]) -> list[float]:
     """The batches' losses as running means: each weighs a tenth of the mean up to it."""
-    means: list[float] = []
-    for entry in entries:
-        means.append(0.9 * means[-1] + 0.1 * entry["loss"] if means else float(entry["loss"]))
-    return means
+    return list(itertools.accumulate((float(entry["loss"]) for entry in entries), _smooth))
+
+
+def _smooth(mean: float, loss: float) -> float:
+    return 0.9 * mean + 0.1 * loss
 
 
 class Metrics:
@@ -61,7 +68,7 @@ class Metrics:
 
     def append(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self.loss = entry["loss"] if math.isnan(self.loss) else 0.9 * self.loss + 0.1 * entry["loss"]
+        self.loss = entry["loss"] if math.isnan(self.loss) else _smooth(self.loss, entry["loss"])
         if not self._begun:  # now what stands beyond `until` gives way, and not before
             write_atomically(self.path, "".join(map(_line, self.entries)))
             self._begun = True

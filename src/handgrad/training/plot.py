@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .metrics import Entry, evaluations
+from .metrics import Entry, best_of, evaluations
 
 PLOT_FILE = "loss.svg"
 POINTS = 400
@@ -39,7 +39,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
         if evaluated:
             x, y = ([entry[name] for entry in evaluated] for name in ("step", "validation_loss"))
             axes.plot(x, y, color="#b3261e", marker="o", markersize=4, label="on the held-out text")
-            best = min(evaluated, key=lambda entry: float(entry["validation_loss"]))
+            best = best_of(evaluated)
             axes.annotate(
                 f"{best['validation_loss']:.3f} nats\n{best['bits_per_character']:.3f} bits a character",
                 (best["step"], best["validation_loss"]),

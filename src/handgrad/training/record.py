@@ -14,7 +14,7 @@ from ..files import read_file, read_json_object
 from .config import RECORD_FILE
 from .corpus import SplitText, split
 from .recipe import Recipe, make_recipe
-from .sources import STANDARD_INPUT, default_text, names_of, read_documents, read_standard_input
+from .sources import STANDARD_INPUT, default_text, is_folder, names_of, read_documents, read_standard_input
 
 KEPT_FILE = "data.txt"
 
@@ -104,7 +104,7 @@ def read_record(folder: Path) -> Record:
 def read_data_again(record: Record, folder: Path, sources: Sequence[str] = ()) -> Data:
     """The text of a recorded run, from where it was or, where it has moved, from these sources."""
     wanted = list(sources) or record.sources
-    glob = None if sources and not any(Path(source).is_dir() for source in sources) else record.glob
+    glob = None if sources and not any(map(is_folder, sources)) else record.glob
     kept = read_file(folder / KEPT_FILE) if not wanted or STANDARD_INPUT in wanted else None
     data = read_data(wanted, glob, kept)
     if data.text.sha256 != record.sha256:

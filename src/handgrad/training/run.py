@@ -9,7 +9,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, HandgradError, TrainingError
-from ..files import remove_parts, write_atomically
+from ..files import remove_parts, require_folder, write_atomically
 from ..model import CONFIG_FILE
 from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
@@ -167,11 +167,10 @@ def refuse_a_run(folder: Path) -> None:
 
 def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = None) -> Run:
     """The run in this folder, as it was at its last whole checkpoint; `sources`: where its text has moved to."""
-    if not folder.is_dir():
-        raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    require_folder(folder)
     if not any((folder / name).exists() for name in (RECORD_FILE, PREVIOUS)):
         raise HandgradError(f"{folder}: holds no run to resume ({RECORD_FILE} is missing)")
-    if folder.resolve().name == PREVIOUS and (folder.resolve().parent / RECORD_FILE).exists():
+    if run_of(folder) not in (folder, None):
         raise HandgradError(f"{folder}: is a checkpoint of the run above it, which is the one to resume")
     lock = _locked(folder)
     try:
@@ -204,6 +203,14 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
     except BaseException:
         lock.release()
         raise
+
+
+def run_of(folder: Path) -> Path | None:
+    """The folder of the run that a model's folder belongs to: itself, or the one above its best and previous."""
+    above = folder.resolve().parent
+    inner = folder.resolve().name in (BEST, PREVIOUS) and (above / RECORD_FILE).exists()
+    run = above if inner else folder
+    return run if (run / RECORD_FILE).exists() else None
 
 
 def is_being_trained(folder: Path) -> bool:

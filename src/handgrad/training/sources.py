@@ -41,7 +41,7 @@ def read_documents(sources: Sequence[str] = (), glob: str | None = None, kept: b
     `kept` is the content of standard input, or the default text, where it was read before. Line ends become \\n; files
     that are blank are left out.
     """
-    if glob is not None and (not glob or not any(map(_is_folder, sources))):
+    if glob is not None and (not glob or not any(map(is_folder, sources))):
         raise TextError(f"--glob: {glob!r} has no folder to look in" if glob else "--glob: an empty pattern")
     if not sources:
         return [Document(DEFAULT_TEXT, default_text() if kept is None else decode_utf8(kept, DEFAULT_TEXT))]
@@ -61,14 +61,14 @@ def _read_source(source: str, glob: str | None, kept: bytes | None) -> Iterator[
         yield from _document(names_of([source]), read_standard_input() if kept is None else kept)
     elif not source:
         raise TextError("--data: an empty path")
-    elif not _is_folder(source):
+    elif not is_folder(source):
         yield from _document(source, read_file(Path(source)))
     else:
         for path in _files(Path(source), glob):
             yield from _document(str(path), read_file(path))
 
 
-def _is_folder(source: str) -> bool:
+def is_folder(source: str) -> bool:
     try:
         return Path(source).is_dir()
     except (OSError, ValueError):  # a name that is too long, or none
