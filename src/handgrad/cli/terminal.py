@@ -1,5 +1,9 @@
-"""How the commands write to the terminal."""
+"""How the commands write to the terminal, and hear of Ctrl-C."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 from rich.console import Console
@@ -18,3 +22,23 @@ def plain_console(**options: Any) -> Console:
 def make_room(console: Console, pipe: int = FULL_WIDTH) -> None:
     """Give a table the columns that it needs; `pipe` where the output is no terminal."""
     console.width = max(console.width, FULL_WIDTH if console.is_terminal else pipe)
+
+
+@contextmanager
+def interruptible(console: Console) -> Iterator[Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that the update under way is finished; a second one kills."""
+    interrupted = Event()
+
+    def stop(signum: int, frame: object) -> None:
+        interrupted.set()
+        if console.is_terminal:
+            console.print("finishing the step; once more to stop at once, and go on from the last checkpoint")
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,12 +1,8 @@
 """handgrad train: train a GPT on a text."""
 
 import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import Annotated, Any, Literal
 
 import typer
@@ -34,7 +30,7 @@ from ..training import (
     refuse_a_run,
     resume_run,
 )
-from .terminal import FULL_WIDTH, make_room, plain_console
+from .terminal import FULL_WIDTH, interruptible, make_room, plain_console
 
 MANY_PASSES = 50
 """Over the text, after which what was held out tells more than ever."""
@@ -254,7 +250,7 @@ def _follow(run: Run, minutes: float | None, console: Console) -> bool:
     """Train to the end, until the time is up, or until interrupted (then true); show where it stands."""
     end = time.monotonic() + 60 * minutes if minutes else math.inf
     shown: dict[str, Any] = {"loss": "–", "validation": f"{run.best.loss:.3f}" if run.best else "–", "speed": 0}
-    with _progress_bar(console) as bar, _interrupt(console) as interrupted:
+    with _progress_bar(console) as bar, interruptible(console) as interrupted:
         task = bar.add_task("train", total=run.trainer.config.steps, completed=run.step, **shown)
         for progress in run.train():
             shown |= {"loss": f"{run.metrics.loss:.3f}", "speed": progress.tokens_per_second}
@@ -299,23 +295,3 @@ def _progress_bar(console: Console) -> ProgressBar:
         columns.insert(1, BarColumn(bar_width=None))
         columns.insert(4, "{task.fields[speed]:,.0f} tokens/s")
     return ProgressBar(*columns, console=console, disable=not console.is_terminal)
-
-
-@contextmanager
-def _interrupt(console: Console) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that the update under way is finished; a second one kills."""
-    interrupted = Event()
-
-    def stop(signum: int, frame: object) -> None:
-        interrupted.set()
-        if console.is_terminal:
-            console.print("finishing the step; once more to stop at once, and go on from the last checkpoint")
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
