@@ -1,0 +1,1 @@
+"""handgrad and PyTorch side by side: `python -m benchmarks --help`."""

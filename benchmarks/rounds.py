@@ -1,0 +1,109 @@
+"""Contenders that take turns, each in a process of its own.
+
+In one process they would disturb each other: NumPy and PyTorch bring a pool of threads each, and one allocator's memory
+is the other's. So each contender is a child that waits until it is told to take its turn; all others wait meanwhile.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+SETTLE = 0.05
+"""Seconds between turns, in which the last one's threads stop to spin."""
+
+Turn = dict[str, Any]
+"""What a contender tells of its turn: `seconds`, `peak` (bytes), and what else its benchmark asks for."""
+
+
+class ContenderError(Exception):
+    """A contender could not take part; the message says why."""
+
+
+def take_turns(
+    contenders: Mapping[str, str], folder: Path, rounds: int, told: Callable[[str, int], None]
+) -> dict[str, list[Turn]]:
+    """All turns of each contender: one as a warm-up, then `rounds` that count, in an order that goes round.
+
+    `contenders`: for each name the function, as `module:function`, that makes it ready; it takes the folder, and returns
+    what a turn calls. `told` hears who is at it, and in which round.
+    """
+    with ExitStack() as stack:
+        players = {}
+        for name, function in contenders.items():
+            told(name, -1)
+            players[name] = stack.enter_context(_player(function, folder))
+        names = list(players)
+        turns: dict[str, list[Turn]] = {name: [] for name in names}
+        for round_ in range(rounds + 1):
+            first = round_ % len(names)
+            for name in names[first:] + names[:first]:
+                told(name, round_)
+                turns[name].append(players[name]())
+                time.sleep(SETTLE)
+    return turns
+
+
+@contextmanager
+def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
+    """A child process that has made its contender ready; a call is a turn."""
+    command = [sys.executable, "-m", "benchmarks.contender", function, str(folder)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    assert child.stdin and child.stdout
+
+    def answer() -> Turn:
+        line = child.stdout.readline()
+        if not line:
+            raise ContenderError(f"{function} ended with status {child.wait()}; what it said is above")
+        turn: Turn = json.loads(line)
+        if why := turn.get("unavailable"):
+            raise ContenderError(why)
+        return turn
+
+    def turn() -> Turn:
+        child.stdin.write("turn\n")
+        child.stdin.flush()
+        return answer()
+
+    try:
+        answer()  # it is ready
+        yield turn
+    finally:
+        child.stdin.close()
+        child.wait()
+
+
+class Figures(NamedTuple):
+    """What a contender's turns come to, but for the warm-up."""
+
+    seconds: float
+    """The median."""
+    ratios: list[float]
+    """Round by round, to the contender that is the measure."""
+    peak: int
+    """Bytes of memory that its process held at most."""
+    libraries: int
+    """Of these, bytes that it held before it made anything."""
+
+    @property
+    def ratio(self) -> float:
+        return median(self.ratios)
+
+
+def figures(turns: Mapping[str, list[Turn]], measure: str) -> dict[str, Figures]:
+    """The figures of each contender, compared with the one named `measure`."""
+    seconds = {name: [turn["seconds"] for turn in played[1:]] for name, played in turns.items()}
+    return {
+        name: Figures(
+            median(seconds[name]),
+            [mine / theirs for mine, theirs in zip(seconds[name], seconds[measure], strict=True)],
+            max(turn["peak"] for turn in turns[name]),
+            turns[name][-1]["libraries"],
+        )
+        for name in turns
+    }
