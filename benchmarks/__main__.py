@@ -56,7 +56,15 @@ def step(
         results[name] = {k: f._asdict() for k, f in found.items()}
         table = Table("size", "contender", "ms", "ratio", "rounds", "peak MB", "net MB")
         for k, f in found.items():
-            table.add_row(name, k, f"{f.seconds*1e3:.1f}", f"{f.ratio:.3f}", " ".join(f"{r:.2f}" for r in f.ratios), f"{f.peak/1e6:.0f}", f"{(f.peak-f.libraries)/1e6:.0f}")
+            table.add_row(
+                name,
+                k,
+                f"{f.seconds * 1e3:.1f}",
+                f"{f.ratio:.3f}",
+                " ".join(f"{r:.2f}" for r in f.ratios),
+                f"{f.peak / 1e6:.0f}",
+                f"{(f.peak - f.libraries) / 1e6:.0f}",
+            )
         console.print(table)
         console.print(f"losses differ by {difference:.1e}")
     if json_:

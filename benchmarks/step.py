@@ -38,8 +38,7 @@ def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
     length = training.steps * training.batch * model.context + 2 * model.context
     tokens = generator.integers(model.vocabulary, size=length, dtype=np.int32)
     batches = (
-        training_batch(tokens, model.context, training.batch, training.seed, step + 1)
-        for step in range(training.steps)
+        training_batch(tokens, model.context, training.batch, training.seed, step + 1) for step in range(training.steps)
     )
     np.save(folder / TOKENS, tokens)
     np.save(folder / BATCHES, [np.hstack([batch.tokens, batch.targets[:, -1:]]) for batch in batches])

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 Config = SimpleNamespace  # handgrad's fields; handgrad itself has no business in this process
 
 
-
 class Block(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -29,12 +29,11 @@ def causal_attention(q: Any, k: Any, v: Any) -> Any:
     return anp.einsum("bhts,bhsd->bhtd", weights, v)
 
 
-def multi_head_attention(x: Any, w_qkv: Any, w_o: Any, heads: int) -> Any:
-    C = x.shape[-1]
-    D = C // heads
+def multi_head_attention(x: Any, w_q: Any, w_k: Any, w_v: Any, w_o: Any, heads: int) -> Any:
+    D = x.shape[-1] // heads
     found = []
     for head in range(heads):
-        q, k, v = (anp.dot(x, w_qkv[:, part * C + head * D : part * C + (head + 1) * D]) for part in range(3))
+        q, k, v = (anp.dot(x, w[:, head * D : (head + 1) * D]) for w in (w_q, w_k, w_v))
         scores = anp.einsum("btd,bsd->bts", q, k) / np.sqrt(D)
         scores = scores + np.triu(np.full(scores.shape[1:], -1e30), 1)
         found.append(anp.einsum("bts,bsd->btd", softmax(scores), v))
@@ -45,9 +44,8 @@ def silu(x: Any) -> Any:
     return x / (1 + anp.exp(-x))
 
 
-def swiglu(x: Any, w_gate_up: Any, w_down: Any) -> Any:
-    F = len(w_down)
-    return anp.dot(silu(anp.dot(x, w_gate_up[:, :F])) * anp.dot(x, w_gate_up[:, F:]), w_down)
+def swiglu(x: Any, w_gate: Any, w_up: Any, w_down: Any) -> Any:
+    return anp.dot(silu(anp.dot(x, w_gate)) * anp.dot(x, w_up), w_down)
 
 
 def cross_entropy(logits: Any, targets: np.ndarray) -> Any:

@@ -75,7 +75,7 @@ def test_the_mask_is_exact_at_any_scores() -> None:
 
 
 def test_the_mask_is_read_only_and_of_float32() -> None:
-    mask = layers.causal_mask(2, 2)
+    mask = layers.causal_mask(2)
     np.testing.assert_array_equal(mask, np.array([[0, -np.inf], [0, 0]], np.float32), strict=True)
     with pytest.raises(ValueError, match="read-only"):
         mask[0, 0] = 1
@@ -100,10 +100,10 @@ def test_positions_may_start_later() -> None:
 
 
 def test_the_scale_multiplies_the_scores() -> None:
-    x, w_qkv, w_o = normal((1, 3, 4)), normal((4, 12)), normal((4, 4))
-    scaled, _ = layers.multi_head_attention_forward(x, w_qkv, w_o, heads=2, scale=0.3)
-    w_qkv[:, :4] *= 0.3 * 2**0.5  # in place of the usual 1/√D, by the queries
-    by_hand, _ = layers.multi_head_attention_forward(x, w_qkv, w_o, heads=2)
+    x, (w_q, *others) = normal((1, 3, 4)), normal((4, 4, 4))
+    scaled, _ = layers.multi_head_attention_forward(x, w_q, *others, heads=2, scale=0.3)
+    w_q *= 0.3 * 2**0.5  # in place of the usual 1/√D, by the queries
+    by_hand, _ = layers.multi_head_attention_forward(x, w_q, *others, heads=2)
     np.testing.assert_allclose(scaled, by_hand, rtol=1e-12)
 
 

@@ -40,17 +40,17 @@ EDGES = {
     "multi_head_attention, one head": Case(
         partial(layers.multi_head_attention_forward, heads=1),
         layers.multi_head_attention_backward,
-        {"x": normal((1, 3, 4)), "w_qkv": normal((4, 12)), "w_o": normal((4, 4))},
+        {"x": normal((1, 3, 4)), **{f"w_{name}": normal((4, 4)) for name in "qkvo"}},
     ),
     "multi_head_attention, heads of width 1": Case(
         partial(layers.multi_head_attention_forward, heads=4, scale=0.3),
         layers.multi_head_attention_backward,
-        {"x": normal((2, 3, 4)), "w_qkv": normal((4, 12)), "w_o": normal((4, 4))},
+        {"x": normal((2, 3, 4)), **{f"w_{name}": normal((4, 4)) for name in "qkvo"}},
     ),
     "swiglu, hidden narrower than width": Case(
         layers.swiglu_forward,
         layers.swiglu_backward,
-        {"x": normal((1, 1, 5)), "w_gate_up": normal((5, 4)), "w_down": normal((2, 5))},
+        {"x": normal((1, 1, 5)), "w_gate": normal((5, 2)), "w_up": normal((5, 2)), "w_down": normal((2, 5))},
     ),
     "cross_entropy, one row": Case(
         partial(layers.cross_entropy_forward, targets=np.array([2])),

@@ -115,12 +115,10 @@ def test_the_whole_model_equals_autograd() -> None:
         x = p["embedding.token"][tokens] + p["embedding.position"][:4]
         for n in range(2):
             b = {name.removeprefix(f"blocks.{n}."): p[name] for name in p}
-            w_qkv = anp.concatenate([b["attention.w_q"], b["attention.w_k"], b["attention.w_v"]], axis=1)
-            w_gate_up = anp.concatenate([b["feed_forward.w_gate"], b["feed_forward.w_up"]], axis=1)
             normed = layer_norm(x, b["norm_1.gamma"], b["norm_1.beta"])
-            x = x + multi_head_attention(normed, w_qkv, b["attention.w_o"], heads=2)
+            x = x + multi_head_attention(normed, *(b[f"attention.w_{part}"] for part in "qkvo"), heads=2)
             normed = layer_norm(x, b["norm_2.gamma"], b["norm_2.beta"])
-            x = x + swiglu(normed, w_gate_up, b["feed_forward.w_down"])
+            x = x + swiglu(normed, *(b[f"feed_forward.w_{part}"] for part in ("gate", "up", "down")))
         return cross_entropy(anp.dot(layer_norm(x, p["norm.gamma"], p["norm.beta"]), p["head.w_lm"]), targets)
 
     named = dict(parameters)

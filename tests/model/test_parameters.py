@@ -45,7 +45,7 @@ def test_without_norm_there_are_no_gains() -> None:
 def test_names_tree_and_flat_vector_share_one_memory() -> None:
     parameters = Parameters(CONFIG)
     parameters["blocks.1.attention.w_k"][2, 3] = 5
-    assert parameters.tree.blocks[1].attention.w_qkv[2, 8 + 3] == 5
+    assert parameters.tree.blocks[1].attention.w_k[2, 3] == 5
     assert np.count_nonzero(parameters.flat) == 1
     flat = parameters.flat
     assert Parameters(CONFIG, flat).flat is flat

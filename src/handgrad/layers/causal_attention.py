@@ -1,17 +1,40 @@
 """y = softmax(mask(q @ kᵀ · scale)) @ v, per head; a query sees the keys up to its own position.
 
 There may be more keys than queries: the T queries are then those of the last T of S positions.
+
+All T×S scores never exist at once. Tile by tile, some queries meet some keys; where every key is hidden there is no
+tile. So memory grows with T and not with its square (Rabe and Staats, "Self-attention Does Not Need O(n²)
+Memory", 2021; Dao et al., "FlashAttention", 2022).
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Inexact
 
-from .arrays import Array
+from .arrays import Array, row_sums
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 from .tap import Tap, no_tap
+
+KEYS = 512
+"""Keys in a tile at most."""
+KEPT_BYTES = 1 << 24
+"""What the weights of all tiles may take for the forward to leave them to the backward, which else makes them again."""
+
+
+class Tile(NamedTuple):
+    """Where some queries meet some keys that they see; on the diagonal the last of these are the queries' own."""
+
+    queries: slice
+    keys: slice
+    diagonal: bool
+
+
+Rows = tuple[tuple[Tile, ...], ...]
+"""For each block of queries all its tiles, from the diagonal to the left."""
+Kept = tuple[Array, Array]
 
 
 class CausalAttentionCache(NamedTuple):
@@ -19,14 +42,17 @@ class CausalAttentionCache(NamedTuple):
     k: Array
     v: Array
     scale: float
-    weights: Array
-    softmax: SoftmaxCache
+    y: Array
+    log_total: Array
+    rows: Rows
+    kept: tuple[tuple[Kept, ...], ...]
+    """Of each tile what softmax gave and what v met, which differ where a tap replaced the weights; or of no tile."""
 
 
-@lru_cache(maxsize=4)
-def causal_mask(T: int, S: int) -> Float[Array, "T S"]:
-    """0 where a query (row) may see a key (column), the last row all; minus infinity to the right. Read-only."""
-    mask = np.triu(np.full((T, S), -np.inf, np.float32), k=1 + S - T)  # float32: added to, it widens no dtype
+@lru_cache(maxsize=16)
+def causal_mask(T: int) -> Float[Array, "T T"]:
+    """0 where a query (row) may see a key (column), minus infinity to the right of it. Read-only."""
+    mask = np.triu(np.full((T, T), -np.inf, np.float32), k=1)  # float32: added to, it widens no dtype
     mask.flags.writeable = False
     return mask
 
@@ -48,16 +74,33 @@ def causal_attention_forward(
     scores that large is nearly one-hot, where its gradient vanishes. The mask is minus infinity above the diagonal, so
     a future key's weight is exactly 0 whatever the scores are.
 
+    A tile is a small attention of its own, and `merge_tiles` joins what its queries found in two of them. With a tap
+    there is but one, so that `scores`, `masked_scores` and `weights` can be seen whole.
+
     Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
     scale = float(scale)  # a NumPy float64 would turn a float32 run into float64
+    B, H, T, D = q.shape
     q_scaled = q * scale
-    scores = tap("scores", q_scaled @ k.swapaxes(-1, -2))  # (B, H, T, S)
-    masked_scores = tap("masked_scores", np.add(scores, causal_mask(*scores.shape[-2:]), out=scores))
-    probabilities, softmax = softmax_forward(masked_scores)
-    weights = tap("weights", probabilities)
-    y = weights @ v  # (B, H, T, D)
-    return y, CausalAttentionCache(q_scaled, k, v, scale, weights, softmax)
+    y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
+    log_total = np.empty((B, H, T, 1), q.dtype)
+    rows = tile_rows(T, k.shape[2]) if tap is no_tap else one_tile(T, k.shape[2])
+    keep = tap is not no_tap or _entries(rows) * B * H * q.itemsize <= KEPT_BYTES
+    kept = []
+    for tiles in rows:
+        queries, found, kept_row = tiles[0].queries, [], []
+        for tile in tiles:
+            probabilities, softmax = softmax_forward(_masked_scores(q_scaled, k, tile, tap))  # (B, H, t, s)
+            weights = tap("weights", probabilities)
+            found.append((weights @ v[:, :, tile.keys], softmax.log_total))
+            if keep:
+                kept_row.append((probabilities, weights))
+        y[:, :, queries], log_total[:, :, queries] = reduce(merge_tiles, found)
+        if len(tiles) > 1:  # softmax took each tile's keys for all that there are
+            for (probabilities, _), (_, tile_log_total) in zip(kept_row, found, strict=False):
+                probabilities *= np.exp(tile_log_total - log_total[:, :, queries])
+        kept.append(tuple(kept_row))
+    return y, CausalAttentionCache(q_scaled, k, v, scale, y, log_total, rows, tuple(kept))
 
 
 def causal_attention_backward(
@@ -73,13 +116,74 @@ def causal_attention_backward(
 
     The mask needs no line of its own: it is a constant that was added, and where it hides a key p is 0, which makes dz
     exactly 0 there, though dp is not.
+
+    The row sum needs all keys, but no tile has them; y has: $\sum_s \mathrm{d}p_{ts}\, p_{ts} = \mathrm{d}y_t \cdot
+    \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is $e^{z - \log\mathrm{total}}$.
     """
-    q_scaled, k, v, scale, weights, softmax = cache
-    dv = weights.swapaxes(-1, -2) @ dy  # y = weights @ v
-    dweights = tap("weights", dy @ v.swapaxes(-1, -2))
-    dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax))
-    dscores = tap("scores", dmasked_scores)  # + mask, a constant
-    dk = dscores.swapaxes(-1, -2) @ q_scaled  # scores = q_scaled @ kᵀ: dscoresᵀ, since k entered transposed
-    dq_scaled = dscores @ k
+    q_scaled, k, v, scale, y, log_total, rows, kept = cache
+    if tap is not no_tap and len(rows[0]) * len(rows) > 1:
+        rows, kept = one_tile(q_scaled.shape[2], k.shape[2]), ((),)
+    dq_scaled, dk, dv = (np.zeros_like(x) for x in (q_scaled, k, v))
+    for tiles, kept_row in zip(rows, kept, strict=True):
+        queries = tiles[0].queries
+        q_rows, dy_rows, log_total_rows = q_scaled[:, :, queries], dy[:, :, queries], log_total[:, :, queries]
+        row_sum = row_sums(dy_rows * y[:, :, queries]) if len(tiles) > 1 else None  # in one tile softmax's own will do
+        for tile, kept_tile in zip_longest(tiles, kept_row):
+            probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - log_total_rows),) * 2
+            dv[:, :, tile.keys] += weights.swapaxes(-1, -2) @ dy_rows  # y = weights @ v
+            dweights = tap("weights", dy_rows @ v[:, :, tile.keys].swapaxes(-1, -2))
+            softmax = SoftmaxCache(probabilities, log_total_rows)
+            dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax, mean_dy=row_sum))
+            dscores = tap("scores", dmasked_scores)  # + mask, a constant
+            dk[:, :, tile.keys] += dscores.swapaxes(-1, -2) @ q_rows  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
+            dq_scaled[:, :, queries] += dscores @ k[:, :, tile.keys]
     dq = np.multiply(dq_scaled, scale, out=dq_scaled)  # q_scaled = q * scale
     return dq, dk, dv
+
+
+def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    r"""The average over the keys of two tiles together, and the logarithm of its softmax's total, from those of each.
+
+    $$ e^l = e^{l_1} + e^{l_2}, \qquad y = e^{l_1 - l}\, y_1 + e^{l_2 - l}\, y_2 $$
+
+    A tile's share of the whole average is that of its total. This is the online softmax: tiles may come one by one.
+
+    Source: Milakov and Gimelshein, "Online Normalizer Calculation for Softmax", 2018.
+    """
+    (y_1, l_1), (y_2, l_2) = one, other
+    maximum = np.maximum(l_1.real, l_2.real)  # cancels, as in softmax
+    log_total = maximum + np.log(np.exp(l_1 - maximum) + np.exp(l_2 - maximum))
+    return np.exp(l_1 - log_total) * y_1 + np.exp(l_2 - log_total) * y_2, log_total
+
+
+@lru_cache(maxsize=64)
+def tile_rows(T: int, S: int) -> Rows:
+    """The tiles of T queries that are the last of S positions; what no query of a block sees is in none."""
+    block = 64 if S <= KEYS else 128  # less is wasted above the diagonal, or larger products: both were measured
+    return tuple(
+        tuple(
+            Tile(slice(start, stop), slice(max(0, end - KEYS), end), diagonal=end == S - T + stop)
+            for end in range(S - T + stop, 0, -KEYS)
+        )
+        for start, stop in ((start, min(start + block, T)) for start in range(0, T, block))
+    )
+
+
+def one_tile(T: int, S: int) -> Rows:
+    return ((Tile(slice(0, T), slice(0, S), diagonal=True),),)
+
+
+def _entries(rows: Rows) -> int:
+    """How many scores there are in all tiles."""
+    return sum(
+        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in rows for queries, keys, _ in tiles
+    )
+
+
+def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> Array:
+    """z, of one tile. Only on the diagonal is there something to mask."""
+    scores = tap("scores", q_scaled[:, :, tile.queries] @ k[:, :, tile.keys].swapaxes(-1, -2))
+    if tile.diagonal:
+        own = scores[..., -scores.shape[-2] :]
+        own += causal_mask(own.shape[-1])
+    return tap("masked_scores", scores)

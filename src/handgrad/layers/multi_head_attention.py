@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from jaxtyping import Inexact
 
 from .arrays import Array
@@ -12,7 +11,9 @@ from .tap import Tap, no_tap
 
 
 class MultiHeadAttentionCache(NamedTuple):
-    qkv: LinearCache
+    q: LinearCache
+    k: LinearCache
+    v: LinearCache
     heads: int
     attention: CausalAttentionCache
     out: LinearCache
@@ -32,7 +33,9 @@ def merge_heads(x: Inexact[Array, "B H T D"]) -> Inexact[Array, "B T C"]:
 
 def multi_head_attention_forward(
     x: Inexact[Array, "B T C"],
-    w_qkv: Inexact[Array, "C 3*C"],
+    w_q: Inexact[Array, "C C"],
+    w_k: Inexact[Array, "C C"],
+    w_v: Inexact[Array, "C C"],
     w_o: Inexact[Array, "C C"],
     *,
     heads: int,
@@ -44,36 +47,46 @@ def multi_head_attention_forward(
     $$ q, k, v = x\,w_q,\; x\,w_k,\; x\,w_v, \qquad
        y = \mathrm{merge}\big(\mathrm{attention}(q_h, k_h, v_h)_{h=1..H}\big)\, w_o $$
 
-    `w_qkv` holds w_q, w_k and w_v side by side, so that one product serves all three. `heads` divides C; `scale` is
-    $1/\sqrt{D}$ with $D = C/H$ where not given. Taps: `q`, `k`, `v`, `scores`, `masked_scores`, `weights`, `context`
-    (all per head), `output`.
+    `heads` divides C; `scale` is $1/\sqrt{D}$ with $D = C/H$ where not given. Taps: `q`, `k`, `v`, `scores`,
+    `masked_scores`, `weights`, `context` (all per head), `output`.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
     D = x.shape[-1] // heads
-    qkv, qkv_cache = linear_forward(x, w_qkv)  # (B, T, 3C)
-    q, k, v = (tap(name, split_heads(part, heads)) for name, part in zip("qkv", np.split(qkv, 3, axis=-1), strict=True))
+    all_q, q_cache = linear_forward(x, w_q)  # (B, T, C)
+    all_k, k_cache = linear_forward(x, w_k)
+    all_v, v_cache = linear_forward(x, w_v)
+    q, k, v = (tap(name, split_heads(x, heads)) for name, x in zip("qkv", (all_q, all_k, all_v), strict=True))
     context, attention = causal_attention_forward(q, k, v, scale=D**-0.5 if scale is None else scale, tap=tap)
     context = tap("context", context)  # (B, H, T, D)
     y, out = linear_forward(merge_heads(context), w_o)
-    return tap("output", y), MultiHeadAttentionCache(qkv_cache, heads, attention, out)
+    return tap("output", y), MultiHeadAttentionCache(q_cache, k_cache, v_cache, heads, attention, out)
 
 
 def multi_head_attention_backward(
     dy: Inexact[Array, "B T C"], cache: MultiHeadAttentionCache, *, tap: Tap = no_tap
-) -> tuple[Inexact[Array, "B T C"], Inexact[Array, "C 3*C"], Inexact[Array, "C C"]]:
-    r"""Carry dy to x, w_qkv and w_o.
+) -> tuple[
+    Inexact[Array, "B T C"],
+    Inexact[Array, "C C"],
+    Inexact[Array, "C C"],
+    Inexact[Array, "C C"],
+    Inexact[Array, "C C"],
+]:
+    r"""Carry dy to x and to the four matrices.
 
     $$ \mathrm{d}w_o = \mathrm{merge}(\mathrm{context})^\top \mathrm{d}y $$
-    $$ \mathrm{d}w_{qkv} = x^\top \left[\,\mathrm{d}q \mid \mathrm{d}k \mid \mathrm{d}v\,\right] $$
+    $$ \mathrm{d}w_q = x^\top \mathrm{d}q, \qquad \mathrm{d}w_k = x^\top \mathrm{d}k, \qquad
+       \mathrm{d}w_v = x^\top \mathrm{d}v $$
     $$ \mathrm{d}x = \mathrm{d}q\,w_q^\top + \mathrm{d}k\,w_k^\top + \mathrm{d}v\,w_v^\top $$
 
-    x feeds the queries, the keys and the values, so its gradient is the sum of three paths. The one product with
-    $w_{qkv}^\top$ takes that sum by itself.
+    x feeds the queries, the keys and the values, so its gradient is the sum of three paths.
     """
     dcontext, dw_o = linear_backward(tap("output", dy), cache.out)
     dcontext = tap("context", split_heads(dcontext, cache.heads))
     dq, dk, dv = causal_attention_backward(dcontext, cache.attention, tap=tap)
-    dqkv = np.concatenate([merge_heads(tap(name, d)) for name, d in zip("qkv", (dq, dk, dv), strict=True)], axis=-1)
-    dx, dw_qkv = linear_backward(dqkv, cache.qkv)
-    return dx, dw_qkv, dw_o
+    dx, dw_q = linear_backward(merge_heads(tap("q", dq)), cache.q)
+    dx_k, dw_k = linear_backward(merge_heads(tap("k", dk)), cache.k)
+    dx_v, dw_v = linear_backward(merge_heads(tap("v", dv)), cache.v)
+    dx += dx_k
+    dx += dx_v
+    return dx, dw_q, dw_k, dw_v, dw_o

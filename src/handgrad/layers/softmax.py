@@ -10,6 +10,8 @@ from .arrays import Array, row_sums
 
 class SoftmaxCache(NamedTuple):
     y: Array
+    log_total: Array
+    """The logarithm of the denominator: y = exp(z - log_total)."""
 
 
 def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*batch N"], SoftmaxCache]:
@@ -21,23 +23,28 @@ def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*bat
     is the real part's maximum: a constant of differentiation, in the complex step too. An entry of minus infinity
     gets probability 0; a row needs one entry that is finite.
     """
-    y = z - z.real.max(axis=-1, keepdims=True)
+    maximum = z.real.max(axis=-1, keepdims=True)
+    y = z - maximum
     np.exp(y, out=y)
-    y /= row_sums(y)
-    return y, SoftmaxCache(y)
+    total = row_sums(y)
+    y /= total
+    return y, SoftmaxCache(y, maximum + np.log(total))
 
 
-def softmax_backward(dy: Inexact[Array, "*batch N"], cache: SoftmaxCache) -> Inexact[Array, "*batch N"]:
+def softmax_backward(
+    dy: Inexact[Array, "*batch N"], cache: SoftmaxCache, *, mean_dy: Inexact[Array, "*batch 1"] | None = None
+) -> Inexact[Array, "*batch N"]:
     r"""Apply the softmax Jacobian without forming it.
 
     $$ \mathrm{d}z_j = y_j \left( \mathrm{d}y_j - \sum_k \mathrm{d}y_k\, y_k \right) $$
 
     The Jacobian of one row is $\partial y_k / \partial z_j = y_k (\delta_{kj} - y_j)$, an N×N matrix: the diagonal is
     an entry's own effect, the rest is what it takes from all others through the shared denominator. Its product with dy
-    needs no matrix, only one weighted mean of the row.
+    needs no matrix, only one weighted mean of the row; `mean_dy` is this mean where y is but a part of its row.
     """
     y = cache.y
-    dz: Array = dy * y
-    mean_dy = row_sums(dz)
-    dz -= y * mean_dy
+    if mean_dy is None:
+        mean_dy = row_sums(dy * y)
+    dz: Array = dy - mean_dy
+    dz *= y
     return dz

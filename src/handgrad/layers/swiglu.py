@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from jaxtyping import Inexact
 
 from .arrays import Array
@@ -12,16 +11,19 @@ from .tap import Tap, no_tap
 
 
 class SwigluCache(NamedTuple):
-    gate_up: LinearCache
+    gate: LinearCache
+    up: LinearCache
     silu: SiluCache
     activated: Array
-    up: Array
+    factor: Array
+    """What `activated` was multiplied by: the output of `up`."""
     down: LinearCache
 
 
 def swiglu_forward(
     x: Inexact[Array, "*batch C"],
-    w_gate_up: Inexact[Array, "C FF"],
+    w_gate: Inexact[Array, "C F"],
+    w_up: Inexact[Array, "C F"],
     w_down: Inexact[Array, "F C"],
     *,
     tap: Tap = no_tap,
@@ -31,38 +33,39 @@ def swiglu_forward(
     $$ \mathrm{gate}, \mathrm{up} = x\,w_{gate},\; x\,w_{up}, \qquad
        y = \left(\mathrm{silu}(\mathrm{gate}) \odot \mathrm{up}\right) w_{down} $$
 
-    `w_gate_up` holds w_gate and w_up side by side (FF = 2F), so that one product serves both. Taps: `gate`, `up`,
-    `activated` (silu of the gate), `hidden`, `output`.
+    Taps: `gate`, `up`, `activated` (silu of the gate), `hidden`, `output`.
 
     Source: Shazeer, "GLU Variants Improve Transformer", 2020.
     """
-    gate_up, gate_up_cache = linear_forward(x, w_gate_up)  # (*batch, 2F)
-    gate, up = np.split(gate_up, 2, axis=-1)
+    gate, gate_cache = linear_forward(x, w_gate)  # (*batch, F)
+    up, up_cache = linear_forward(x, w_up)
     gate, up = tap("gate", gate), tap("up", up)
     activated, silu = silu_forward(gate)
     activated = tap("activated", activated)
     hidden = tap("hidden", activated * up)
     y, down = linear_forward(hidden, w_down)  # (*batch, C)
-    return tap("output", y), SwigluCache(gate_up_cache, silu, activated, up, down)
+    return tap("output", y), SwigluCache(gate_cache, up_cache, silu, activated, up, down)
 
 
 def swiglu_backward(
     dy: Inexact[Array, "*batch C"], cache: SwigluCache, *, tap: Tap = no_tap
-) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C FF"], Inexact[Array, "F C"]]:
-    r"""Carry dy to x, w_gate_up and w_down.
+) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C F"], Inexact[Array, "C F"], Inexact[Array, "F C"]]:
+    r"""Carry dy to x and to the three matrices.
 
     $$ \mathrm{d}w_{down} = \mathrm{hidden}^\top \mathrm{d}y $$
-    $$ \mathrm{d}w_{gate\,up} = x^\top \left[\,\mathrm{d}\mathrm{gate} \mid \mathrm{d}\mathrm{up}\,\right] $$
-    $$ \mathrm{d}x = \mathrm{d}\mathrm{gate}\,w_{gate}^\top + \mathrm{d}\mathrm{up}\,w_{up}^\top $$
     $$ \mathrm{d}\mathrm{gate} = \mathrm{d}\mathrm{hidden} \odot \mathrm{up} \odot \mathrm{silu}'(\mathrm{gate}), \qquad
        \mathrm{d}\mathrm{up} = \mathrm{d}\mathrm{hidden} \odot \mathrm{silu}(\mathrm{gate}) $$
+    $$ \mathrm{d}w_{gate} = x^\top \mathrm{d}\mathrm{gate}, \qquad \mathrm{d}w_{up} = x^\top \mathrm{d}\mathrm{up} $$
+    $$ \mathrm{d}x = \mathrm{d}\mathrm{gate}\,w_{gate}^\top + \mathrm{d}\mathrm{up}\,w_{up}^\top $$
 
     A product passes to each factor the gradient times the *other* factor; that is all there is to a gate.
     """
     dhidden, dw_down = linear_backward(tap("output", dy), cache.down)
     dhidden = tap("hidden", dhidden)
-    dactivated = tap("activated", dhidden * cache.up)  # hidden = activated * up
+    dactivated = tap("activated", dhidden * cache.factor)  # hidden = activated * up
     dup = tap("up", dhidden * cache.activated)
     dgate = tap("gate", silu_backward(dactivated, cache.silu))
-    dx, dw_gate_up = linear_backward(np.concatenate([dgate, dup], axis=-1), cache.gate_up)
-    return dx, dw_gate_up, dw_down
+    dx, dw_gate = linear_backward(dgate, cache.gate)
+    dx_up, dw_up = linear_backward(dup, cache.up)
+    dx += dx_up
+    return dx, dw_gate, dw_up, dw_down

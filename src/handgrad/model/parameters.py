@@ -1,8 +1,6 @@
 """The parameters of a GPT: one flat vector, a tree of views of it for the formulas, and a name for each tensor.
 
 The tree mirrors the model: `tree.blocks[0].attention.w_o`. Its path is the parameter's name, `blocks.0.attention.w_o`.
-Two leaves are fused, so that one product serves them: w_qkv is [w_q | w_k | w_v] and w_gate_up is [w_gate | w_up]. By
-name one always sees the parts, as columns of the fused matrix.
 
 In the flat vector all matrices come first and all vectors (gains and offsets) after them, since weight decay is for
 matrices only. Gradients, and an optimizer's moments, have the same layout.
@@ -25,12 +23,15 @@ class NormParameters(NamedTuple):
 
 
 class AttentionParameters(NamedTuple):
-    w_qkv: Array
+    w_q: Array
+    w_k: Array
+    w_v: Array
     w_o: Array
 
 
 class FeedForwardParameters(NamedTuple):
-    w_gate_up: Array
+    w_gate: Array
+    w_up: Array
     w_down: Array
 
 
@@ -57,8 +58,6 @@ class GPTParameters(NamedTuple):
     head: HeadParameters
 
 
-FUSED = {"w_qkv": ("w_q", "w_k", "w_v"), "w_gate_up": ("w_gate", "w_up")}
-
 Shape = tuple[int, ...]
 
 
@@ -75,12 +74,15 @@ def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTPar
         return BlockParameters(
             norm(f"{scope}.norm_1"),
             AttentionParameters(
-                make(f"{scope}.attention.w_qkv", (C, 3 * C)),
+                make(f"{scope}.attention.w_q", (C, C)),
+                make(f"{scope}.attention.w_k", (C, C)),
+                make(f"{scope}.attention.w_v", (C, C)),
                 make(f"{scope}.attention.w_o", (C, C)),
             ),
             norm(f"{scope}.norm_2"),
             FeedForwardParameters(
-                make(f"{scope}.feed_forward.w_gate_up", (C, 2 * F)),
+                make(f"{scope}.feed_forward.w_gate", (C, F)),
+                make(f"{scope}.feed_forward.w_up", (C, F)),
                 make(f"{scope}.feed_forward.w_down", (F, C)),
             ),
         )
@@ -93,26 +95,11 @@ def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTPar
     )
 
 
-def stored_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """The shape of every leaf by its name, in the order of `build_tree`; fused leaves are one."""
+def named_shapes(config: ModelConfig) -> dict[str, Shape]:
+    """The shape of every parameter by its name, in the order of `build_tree`."""
     shapes: dict[str, Shape] = {}
     build_tree(config, shapes.__setitem__)
     return shapes
-
-
-def fused_parts(name: str) -> list[str]:
-    """The parameters that a leaf holds side by side; itself alone where it is not fused."""
-    scope, _, last = name.rpartition(".")
-    return [f"{scope}.{part}" for part in FUSED.get(last, (last,))]
-
-
-def named_shapes(config: ModelConfig) -> dict[str, Shape]:
-    """The shape of every parameter by its name."""
-    return {
-        part: (*shape[:-1], shape[-1] // len(fused_parts(name)))
-        for name, shape in stored_shapes(config).items()
-        for part in fused_parts(name)
-    }
 
 
 def _zeros(count: int, dtype: Any) -> Array:
@@ -140,19 +127,16 @@ class Parameters(Mapping[str, Array]):
 
     def __init__(self, config: ModelConfig, flat: Array | None = None, dtype: Any = np.float32) -> None:
         """Views of `flat`, or of new zeros of the given dtype."""
-        shapes = stored_shapes(config)
+        shapes = named_shapes(config)
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         matrices_first = sorted(shapes, key=lambda name: len(shapes[name]) != 2)
         self.config = config
         self.flat: Array = _zeros(sum(sizes.values()), dtype) if flat is None else flat
         self.matrices: Array = self.flat[: sum(sizes[name] for name in shapes if len(shapes[name]) == 2)]
         ends = np.cumsum([sizes[name] for name in matrices_first])
-        stored = dict(zip(matrices_first, np.split(self.flat, ends[:-1]), strict=True))
-        self.tree = build_tree(config, lambda name, shape: stored[name].reshape(shape))
-        self._named: dict[str, Array] = {}
-        for name, leaf in zip(shapes, leaves(self.tree), strict=True):
-            parts = fused_parts(name)
-            self._named.update(zip(parts, np.split(leaf, len(parts), axis=-1), strict=True))
+        parts = dict(zip(matrices_first, np.split(self.flat, ends[:-1]), strict=True))
+        self._named = {name: parts[name].reshape(shape) for name, shape in shapes.items()}
+        self.tree = build_tree(config, lambda name, _: self._named[name])
 
     @classmethod
     def from_mapping(cls, config: ModelConfig, tensors: Mapping[str, Array]) -> "Parameters":

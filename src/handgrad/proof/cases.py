@@ -78,13 +78,13 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
         "multi_head_attention": Case(
             partial(multi_head_attention_forward, heads=H),
             multi_head_attention_backward,
-            {"x": normal((B, T, C)), "w_qkv": normal((C, 3 * C)), "w_o": normal((C, C))},
+            {"x": normal((B, T, C)), **{f"w_{name}": normal((C, C)) for name in "qkvo"}},
         ),
         "silu": Case(silu_forward, silu_backward, {"x": normal((B, T, F)) * 3}),
         "swiglu": Case(
             swiglu_forward,
             swiglu_backward,
-            {"x": normal((B, T, C)), "w_gate_up": normal((C, 2 * F)), "w_down": normal((F, C))},
+            {"x": normal((B, T, C)), "w_gate": normal((C, F)), "w_up": normal((C, F)), "w_down": normal((F, C))},
         ),
         "cross_entropy": Case(
             partial(cross_entropy_forward, targets=targets), cross_entropy_backward, {"logits": normal((B, T, V)) * 3}
