@@ -13,6 +13,11 @@ from .cross_entropy import IGNORE_INDEX, CrossEntropyCache, cross_entropy_backwa
 from .embedding import EmbeddingCache, embedding_backward, embedding_forward
 from .layer_norm import LayerNormCache, layer_norm_backward, layer_norm_forward
 from .linear import LinearCache, linear_backward, linear_forward
+from .linear_cross_entropy import (
+    LinearCrossEntropyCache,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
+)
 from .multi_head_attention import (
     MultiHeadAttentionCache,
     merge_heads,
@@ -34,6 +39,7 @@ __all__ = [
     "EmbeddingCache",
     "LayerNormCache",
     "LinearCache",
+    "LinearCrossEntropyCache",
     "MultiHeadAttentionCache",
     "PositionsCache",
     "SiluCache",
@@ -50,6 +56,8 @@ __all__ = [
     "layer_norm_backward",
     "layer_norm_forward",
     "linear_backward",
+    "linear_cross_entropy_backward",
+    "linear_cross_entropy_forward",
     "linear_forward",
     "merge_heads",
     "multi_head_attention_backward",

@@ -5,10 +5,10 @@ from .block import block_backward, block_forward
 from .config import ModelConfig
 from .decoder import Decoder
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
-from .gpt import gpt_backward, gpt_forward, loss_backward, loss_forward
+from .gpt import gpt_backward, gpt_forward, loss_backward, loss_backward_parts, loss_forward
 from .initial import initial_parameters
 from .model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load
-from .parameters import BlockParameters, GPTParameters, Parameters, leaves, parameters_by_part
+from .parameters import BlockParameters, GPTParameters, Parameters, join_parts, leaves, parameters_by_part
 from .tokenizer import Tokenizer
 from .weights import load_metadata, load_parameters, tensors_to_bytes
 
@@ -31,11 +31,13 @@ __all__ = [
     "gpt_backward",
     "gpt_forward",
     "initial_parameters",
+    "join_parts",
     "leaves",
     "load",
     "load_metadata",
     "load_parameters",
     "loss_backward",
+    "loss_backward_parts",
     "loss_forward",
     "next_token_probabilities",
     "parameters_by_part",

@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Inexact, Integer
 
-from ..layers import Array
+from ..layers import Array, linear_forward
 from .blas import single_threaded_blas
 from .config import ModelConfig
-from .gpt import gpt_forward
+from .gpt import trunk_forward
 from .parameters import GPTParameters
 
 
@@ -36,9 +36,10 @@ class Decoder:
         if len(tokens) != self.batch:
             raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
         with single_threaded_blas(), np.errstate(all="ignore"):  # what is not finite shows in the logits
-            logits, _ = gpt_forward(tokens, self.parameters, self.config, self._remember, start=self.length)
+            x, _ = trunk_forward(tokens, self.parameters, self.config, self._remember, start=self.length)
+            logits, _ = linear_forward(x[:, -1], self.parameters.head.w_lm)
         self.length += tokens.shape[1]
-        return logits[:, -1]
+        return logits
 
     def forget(self) -> None:
         """Begin anew at position 0."""

@@ -3,22 +3,23 @@
 No formula of its own: it calls forward/backward pairs in order, and in the opposite order.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from jaxtyping import Inexact, Integer
 
 from ..layers import (
     Array,
-    CrossEntropyCache,
     EmbeddingCache,
     LinearCache,
+    LinearCrossEntropyCache,
     PositionsCache,
     Tap,
-    cross_entropy_backward,
-    cross_entropy_forward,
     embedding_backward,
     embedding_forward,
     linear_backward,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
     linear_forward,
     no_tap,
     positions_backward,
@@ -28,26 +29,33 @@ from ..layers import (
 from .block import BlockCache, block_backward, block_forward
 from .config import ModelConfig
 from .norm import NormCache, norm_backward, norm_forward
-from .parameters import EmbeddingParameters, GPTParameters, HeadParameters
+from .parameters import EmbeddingParameters, GPTParameters, HeadParameters, join_parts
+
+Parts = Iterator[tuple[str, tuple[Any, ...]]]
+"""Gradients of parts of the model, each with its name, as `join_parts` wants them: as soon as they are there."""
 
 
-class GPTCache(NamedTuple):
+class TrunkCache(NamedTuple):
     token: EmbeddingCache
     position: PositionsCache
     blocks: tuple[BlockCache, ...]
     norm: NormCache
+
+
+class GPTCache(NamedTuple):
+    trunk: TrunkCache
     head: LinearCache
 
 
 class LossCache(NamedTuple):
-    gpt: GPTCache
-    cross_entropy: CrossEntropyCache
+    trunk: TrunkCache
+    head: LinearCrossEntropyCache
 
 
-def gpt_forward(
+def trunk_forward(
     tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap, start: int = 0
-) -> tuple[Inexact[Array, "B T V"], GPTCache]:
-    """The logits of the next token at every position. T is at most the context, tokens are below V.
+) -> tuple[Inexact[Array, "B T C"], TrunkCache]:
+    """Everything below the head. T is at most the context, tokens are below V.
 
     `start` is the position of the first token, where a tap brings the keys and values of those before it.
     """
@@ -59,22 +67,42 @@ def gpt_forward(
         x, block_cache = block_forward(x, block, config, within(tap, f"blocks.{n}"))
         blocks.append(block_cache)
     normed, norm = norm_forward(x, parameters.norm, within(tap, "norm"))
-    logits, head = linear_forward(normed, parameters.head.w_lm)
-    return tap("head.logits", logits), GPTCache(token, position, tuple(blocks), norm, head)
+    return normed, TrunkCache(token, position, tuple(blocks), norm)
+
+
+def trunk_backward(dy: Inexact[Array, "B T C"], cache: TrunkCache, tap: Tap = no_tap) -> Parts:
+    """The gradients of the norm, of the blocks from the last to the first, and of the embedding.
+
+    What the forward left for a block is let go once it has served, and freed unless somebody else holds the cache.
+    """
+    token, position, block_caches, norm = cache
+    blocks = list(block_caches)
+    del cache, block_caches
+    dx, dnorm = norm_backward(dy, norm, within(tap, "norm"))
+    if dnorm is not None:
+        yield "norm", dnorm
+    while blocks:
+        dx, dblock = block_backward(dx, blocks.pop(), within(tap, f"blocks.{len(blocks)}"))
+        yield f"blocks.{len(blocks)}", dblock
+    dx = tap("embedding.output", dx)
+    dembedded, dposition = positions_backward(dx, position)
+    dtoken = embedding_backward(dembedded, token)
+    yield "embedding", EmbeddingParameters(dtoken, dposition)
+
+
+def gpt_forward(
+    tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap
+) -> tuple[Inexact[Array, "B T V"], GPTCache]:
+    """The logits of the next token at every position. T is at most the context, tokens are below V."""
+    x, trunk = trunk_forward(tokens, parameters, config, tap)
+    logits, head = linear_forward(x, parameters.head.w_lm)
+    return tap("head.logits", logits), GPTCache(trunk, head)
 
 
 def gpt_backward(dlogits: Inexact[Array, "B T V"], cache: GPTCache, tap: Tap = no_tap) -> GPTParameters:
     """The gradient of every parameter, in the form in which the forward took the parameters."""
-    dnormed, dw_lm = linear_backward(tap("head.logits", dlogits), cache.head)
-    dx, dnorm = norm_backward(dnormed, cache.norm, within(tap, "norm"))
-    dblocks = []
-    for n, block_cache in reversed(list(enumerate(cache.blocks))):
-        dx, dblock = block_backward(dx, block_cache, within(tap, f"blocks.{n}"))
-        dblocks.append(dblock)
-    dx = tap("embedding.output", dx)
-    dembedded, dposition = positions_backward(dx, cache.position)
-    dtoken = embedding_backward(dembedded, cache.token)
-    return GPTParameters(EmbeddingParameters(dtoken, dposition), tuple(dblocks[::-1]), dnorm, HeadParameters(dw_lm))
+    dx, dw_lm = linear_backward(tap("head.logits", dlogits), cache.head)
+    return join_parts({"head": HeadParameters(dw_lm), **dict(trunk_backward(dx, cache.trunk, tap))})
 
 
 def loss_forward(
@@ -85,12 +113,21 @@ def loss_forward(
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, ""], LossCache]:
     """The mean cross-entropy in nats of the targets, each given the tokens up to its position."""
-    logits, gpt = gpt_forward(tokens, parameters, config, tap)
-    loss, cross_entropy = cross_entropy_forward(logits, targets)
-    return tap("loss", loss), LossCache(gpt, cross_entropy)
+    x, trunk = trunk_forward(tokens, parameters, config, tap)
+    loss, head = linear_cross_entropy_forward(x, parameters.head.w_lm, targets, tap=within(tap, "head"))
+    return tap("loss", loss), LossCache(trunk, head)
 
 
 def loss_backward(dloss: Inexact[Array, ""], cache: LossCache, tap: Tap = no_tap) -> GPTParameters:
     """The gradients of all parameters; dloss is 1 where the loss is what is minimised."""
-    dlogits = cross_entropy_backward(tap("loss", dloss), cache.cross_entropy)
-    return gpt_backward(dlogits, cache.gpt, tap)
+    return join_parts(dict(loss_backward_parts(dloss, cache, tap)))
+
+
+def loss_backward_parts(dloss: Inexact[Array, ""], cache: LossCache, tap: Tap = no_tap) -> Parts:
+    """The same, part by part on the way down, so that nobody need hold all at once: see `trunk_backward`."""
+    dx, dw_lm = linear_cross_entropy_backward(tap("loss", dloss), cache.head, tap=within(tap, "head"))
+    below = trunk_backward(dx, cache.trunk, tap)
+    del cache
+    yield "head", HeadParameters(dw_lm)
+    del dw_lm
+    yield from below

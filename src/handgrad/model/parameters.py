@@ -118,6 +118,12 @@ def leaves(tree: tuple[Any, ...]) -> Iterator[Array]:
             yield child
 
 
+def join_parts(parts: Mapping[str, Any]) -> GPTParameters:
+    """The tree of the parts `embedding`, `blocks.0`, `blocks.1`, ..., `norm` where there is one, and `head`."""
+    blocks = tuple(parts[f"blocks.{n}"] for n in range(sum(name.startswith("blocks.") for name in parts)))
+    return GPTParameters(parts["embedding"], blocks, parts.get("norm"), parts["head"])
+
+
 class Parameters(Mapping[str, Array]):
     """Named tensors that are views of one flat vector.
 

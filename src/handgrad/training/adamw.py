@@ -1,14 +1,32 @@
 """AdamW: Adam with weight decay that is decoupled from the gradient."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from ..layers import Array
-from ..model import Parameters
+from ..model import GPTParameters, Parameters, leaves
 from .config import TrainingConfig
 
 EPSILON = 1e-8
-CHUNK = 1 << 16
+CHUNK = 1 << 17
 """Elements that are updated at a time, so that the dozen passes over them happen in cache."""
+
+
+class Chunk(NamedTuple):
+    """Entries of one tensor, all views of one dimension."""
+
+    weights: Array
+    gradient: Array
+    mean: Array
+    mean_square: Array
+    matrix: bool
+
+
+def in_order(work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
+    for chunk in chunks:
+        work(chunk)
 
 
 class AdamW:
@@ -30,30 +48,43 @@ class AdamW:
         self.mean_square = Parameters(parameters.config, dtype=parameters.flat.dtype)
         self.steps = 0
 
-    def step(self, gradients: Parameters, learning_rate: float, scale: float = 1.0) -> None:
-        """One update with `scale` times the gradients (the clip), which are not written to."""
-        total, matrices = self.parameters.flat.size, self.parameters.matrices.size
-        for start, end, decay in ((0, matrices, self.config.weight_decay), (matrices, total, 0.0)):
-            for chunk in (slice(at, min(at + CHUNK, end)) for at in range(start, end, CHUNK)):
-                self._update(chunk, gradients.flat[chunk] * scale, learning_rate, decay)
+    def step(
+        self,
+        gradients: GPTParameters,
+        learning_rate: float,
+        scale: float = 1.0,
+        for_each: Callable[[Callable[[Chunk], None], list[Chunk]], None] = in_order,
+    ) -> None:
+        """One update with `scale` times the gradients (the clip), which are not written to.
+
+        Chunks know nothing of each other: `for_each` may share them out to threads, and no bit changes.
+        """
+        trees = (self.parameters.tree, gradients, self.mean.tree, self.mean_square.tree)
+        chunks = [
+            Chunk(*(leaf.reshape(-1)[start : start + CHUNK] for leaf in tensors), matrix=tensors[0].ndim == 2)
+            for tensors in zip(*map(leaves, trees), strict=True)
+            for start in range(0, tensors[0].size, CHUNK)
+        ]
+        for_each(lambda chunk: self._update(chunk, learning_rate, scale), chunks)
         self.steps += 1
 
-    def _update(self, chunk: slice, gradient: Array, learning_rate: float, decay: float) -> None:
-        """Update one chunk of the flat vectors. `gradient` is ours to write to: it becomes the update."""
+    def _update(self, chunk: Chunk, learning_rate: float, scale: float) -> None:
+        weights, gradient, mean, mean_square, matrix = chunk
         beta_1, beta_2 = self.config.beta_1, self.config.beta_2
         step = self.steps + 1
         correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
-        weights, mean, mean_square = (x.flat[chunk] for x in (self.parameters, self.mean, self.mean_square))
+        work = gradient * (scale * (1 - beta_1))
         mean *= beta_1
-        mean += gradient * (1 - beta_1)
-        gradient *= gradient
-        gradient *= 1 - beta_2
+        mean += work
+        np.multiply(gradient, scale * (1 - beta_2) ** 0.5, out=work)
+        work *= work
         mean_square *= beta_2
-        mean_square += gradient
-        update = np.sqrt(mean_square, out=gradient)
+        mean_square += work
         # m/c1 / (√(v/c2) + ε)  =  (√c2/c1) · m / (√v + ε√c2): the corrections become two numbers
-        update += EPSILON * correction_2**0.5
-        np.divide(mean, update, out=update)
-        update *= learning_rate * correction_2**0.5 / correction_1
-        weights *= 1 - learning_rate * decay
-        weights -= update
+        np.sqrt(mean_square, out=work)
+        work += EPSILON * correction_2**0.5
+        np.divide(mean, work, out=work)
+        work *= learning_rate * correction_2**0.5 / correction_1
+        if matrix:
+            weights *= 1 - learning_rate * self.config.weight_decay
+        weights -= work

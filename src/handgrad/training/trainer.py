@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,12 @@ from ..layers import IGNORE_INDEX
 from ..model import (
     GPTParameters,
     Model,
-    Parameters,
     initial_parameters,
-    leaves,
-    loss_backward,
+    loss_backward_parts,
     loss_forward,
     single_threaded_blas,
 )
-from .adamw import AdamW
+from .adamw import AdamW, Chunk, in_order
 from .batches import Batch, training_batch
 from .config import TrainingConfig
 from .corpus import Corpus, SplitText, make_corpus, split
@@ -30,6 +29,7 @@ from .nonfinite import first_non_finite
 from .presets import DEFAULT_PRESET
 from .recipe import Recipe, make_recipe
 from .schedule import learning_rate
+from .shards import GradientSum
 
 
 class Progress(NamedTuple):
@@ -66,9 +66,9 @@ class Trainer:
         self.corpus = corpus
         self.config = config
         self.optimizer = AdamW(model.parameters, config)
-        self.gradients = Parameters(model.config, dtype=model.parameters.flat.dtype)
         self.seconds = 0.0
-        self._pool = ThreadPoolExecutor(threads or min(config.shards, os.cpu_count() or 1))
+        self._threads = threads or min(config.shards, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._threads)
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
@@ -94,12 +94,11 @@ class Trainer:
         rate = learning_rate(step, config)
         batch = training_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
         with single_threaded_blas(), np.errstate(all="ignore"):  # what overflows is found here, and named
-            loss = self.set_gradients(batch)
-            norm = float(np.sqrt(np.vdot(self.gradients.flat, self.gradients.flat)))
+            loss, gradients, norm = self.loss_and_gradients(batch)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 culprit = first_non_finite(self.model, batch) or f"the norm of the gradients became {norm}"
                 raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
-            self.optimizer.step(self.gradients, rate, min(1.0, config.clip / (norm + 1e-6)))
+            self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._for_each)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
     def evaluate(self) -> Evaluation:
@@ -118,29 +117,38 @@ class Trainer:
             raise TrainingError(f"step {step}: the validation loss became {evaluation.loss}")
         return evaluation
 
-    def set_gradients(self, batch: Batch) -> float:
-        """The gradients of the batch's mean loss, into `gradients`; and that loss.
+    def loss_and_gradients(self, batch: Batch) -> tuple[float, GPTParameters, float]:
+        """The batch's mean loss, its gradients, and the norm of all these together.
 
         The mean is over all targets that count in the batch, whatever part of it they are in: their number is known
         before the first part is worked on.
         """
-        parts = [_split(part, self.config.shards) for part in _split(batch, self.config.accumulation)]
-        counted = [[int(np.count_nonzero(shard.targets != IGNORE_INDEX)) for shard in part] for part in parts]
+        batches = [_split(part, self.config.shards) for part in _split(batch, self.config.accumulation)]
+        counted = [[int(np.count_nonzero(shard.targets != IGNORE_INDEX)) for shard in shards] for shards in batches]
         total = max(1, sum(map(sum, counted)))
-        loss = 0.0
-        self.gradients.flat[:] = 0
-        for part, numbers in zip(parts, counted, strict=True):
-            for shard_loss, tree in self._pool.map(self._shard, part, [number / total for number in numbers]):
-                loss += shard_loss
-                for gradient, shard_gradient in zip(leaves(self.gradients.tree), leaves(tree), strict=True):
-                    gradient += shard_gradient
-        return loss
+        loss, gradients = 0.0, GradientSum()
+        for shards, numbers in zip(batches, counted, strict=True):
+            gradients.begin(len(shards))
+            shares = [number / total for number in numbers]
+            loss += sum(self._pool.map(self._shard, range(len(shards)), shards, shares, repeat(gradients)))
+        return loss, gradients.tree, gradients.norm
 
-    def _shard(self, shard: Batch, share: float) -> tuple[float, GPTParameters]:
-        """A shard's part of the batch's mean loss and gradients: its own, times its share of the batch."""
+    def _for_each(self, work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
+        """Each thread has its part from the beginning: to hand chunks over one by one would take longer than they do."""
+        parts = [chunks[n :: self._threads] for n in range(self._threads)]
+        for _ in self._pool.map(in_order, repeat(work), parts):
+            pass
+
+    def _shard(self, number: int, shard: Batch, share: float, gradients: GradientSum) -> float:
+        """A shard's part of the batch's mean loss, and of the gradients: its own, times its share of the batch."""
         with np.errstate(all="ignore"):
             loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
-            return float(loss) * share, loss_backward(np.asarray(share, loss.dtype), cache)
+            found = loss_backward_parts(np.asarray(share, loss.dtype), cache)
+            del cache  # so that the backward can free what has served
+            for part, part_gradients in found:
+                gradients.add(number, part, part_gradients)
+                del part_gradients
+        return float(loss) * share
 
 
 def _split(batch: Batch, count: int) -> list[Batch]:
