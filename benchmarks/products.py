@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from handgrad.layers import Array
-from handgrad.model import single_threaded_blas
+from handgrad.machine import single_threaded_blas
 
 from .plan import read_plan
 from .rounds import Turn

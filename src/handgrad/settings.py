@@ -56,7 +56,7 @@ class Settings:
             if name not in known:
                 raise ConfigError(f"{name}: unknown field (value {value!r}); the fields are {', '.join(known)}")
         for name, field in known.items():
-            if name not in fields and field.default is dataclasses.MISSING:
+            if name not in fields and field.default is field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{name}: missing field")
         return cls(**fields)
 

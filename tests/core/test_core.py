@@ -319,7 +319,7 @@ def test_adamw_of_chapter_4_agrees_with_the_library() -> None:
         norm = core.clip_gradients(course_gradients, bound=2.0)
         assert norm == pytest.approx(np.linalg.norm(gradients.flat))
         core.adamw_step(course_parameters, course_gradients, moments, step, 0.01 * step)
-        optimizer.step(gradients, 0.01 * step, scale=2.0 / norm)
+        optimizer.step(gradients.tree, 0.01 * step, scale=2.0 / norm)
     for name, tensor in parameters.items():
         assert relative_error(course_parameters[chapter_4_name(name)], tensor) < 1e-12, name
 

@@ -9,8 +9,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from handgrad.errors import TextError, TrainingError
-from handgrad.layers import IGNORE_INDEX
-from handgrad.model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters
+from handgrad.layers import IGNORE_INDEX, Array
+from handgrad.model import GPTParameters, Model, ModelConfig, Parameters, Tokenizer, initial_parameters
 from handgrad.training import (
     AdamW,
     Batch,
@@ -26,6 +26,7 @@ from handgrad.training import (
     training_batch,
     windows_per_epoch,
 )
+from handgrad.training.shards import GradientSum
 
 CONFIG = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=6, vocabulary=7)
 TINY: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "hidden": 24, "context": 8}
@@ -43,7 +44,7 @@ def test_adamw_is_its_formula() -> None:
     for step in range(1, 6):
         gradients = Parameters(CONFIG, generator.standard_normal(parameters.flat.size))
         before = gradients.flat.copy()
-        optimizer.step(gradients, 0.1 / step, scale=0.5)
+        optimizer.step(gradients.tree, 0.1 / step, scale=0.5)
         np.testing.assert_array_equal(gradients.flat, before)
         for name, tensor in expected.items():
             gradient = 0.5 * gradients[name]
@@ -62,7 +63,7 @@ def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         parameters = initial_parameters(CONFIG)
         optimizer = AdamW(parameters, TrainingConfig())
         for seed in range(3):
-            optimizer.step(initial_parameters(CONFIG, seed=seed + 1), 0.01)
+            optimizer.step(initial_parameters(CONFIG, seed=seed + 1).tree, 0.01)
         results.append(parameters.flat)
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
@@ -170,13 +171,24 @@ def test_the_default_text_is_a_long_english_text() -> None:
     assert "expression" in text
 
 
+def assert_same(found: tuple[float, GPTParameters, float], loss: float, gradients: Parameters) -> None:
+    """The trainer's loss, gradients and their norm are the model's own for the whole batch."""
+    trainer_loss, tree, norm = found
+    assert trainer_loss == pytest.approx(loss, rel=1e-13)
+    np.testing.assert_allclose(flat(tree, gradients.config), gradients.flat, rtol=1e-9, atol=1e-16)
+    assert norm == pytest.approx(float(np.linalg.norm(gradients.flat)), rel=1e-12)
+
+
+def flat(tree: GPTParameters, config: ModelConfig) -> Array:
+    return Parameters.from_tree(config, tree).flat
+
+
 @pytest.mark.parametrize("shards", [1, 2, 3, 5, 12, 99])
 def test_any_number_of_shards_gives_the_gradient_of_the_batch(shards: int) -> None:
     trainer = in_float64(TrainingConfig(batch=12, shards=shards))
     batch = training_batch(trainer.corpus.training, 8, 12, seed=0, step=1)
     loss, gradients = trainer.model.loss_and_gradients(*batch)
-    assert trainer.set_gradients(batch) == pytest.approx(loss, rel=1e-13)
-    np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
+    assert_same(trainer.loss_and_gradients(batch), loss, gradients)
 
 
 def test_a_shard_counts_by_its_targets_that_count() -> None:
@@ -186,19 +198,7 @@ def test_a_shard_counts_by_its_targets_that_count() -> None:
     targets[:2] = IGNORE_INDEX  # all of the first shard
     targets[3, 1:] = IGNORE_INDEX
     loss, gradients = trainer.model.loss_and_gradients(tokens, targets)
-    assert trainer.set_gradients(Batch(tokens, targets)) == pytest.approx(loss, rel=1e-13)
-    np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
-
-
-def test_the_number_of_threads_changes_no_bit() -> None:
-    results = []
-    for threads in (1, 2, 4):
-        trainer = new_trainer(TEXT, shards=4, threads=threads, **TINY)
-        for _ in range(3):
-            trainer.step()
-        results.append(trainer.model.parameters.flat)
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
+    assert_same(trainer.loss_and_gradients(Batch(tokens, targets)), loss, gradients)
 
 
 def test_accumulation_gives_the_gradient_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,20 +210,19 @@ def test_accumulation_gives_the_gradient_of_the_batch(monkeypatch: pytest.Monkey
         targets[0] = IGNORE_INDEX
         targets[3, 2:] = IGNORE_INDEX
         loss, gradients = trainer.model.loss_and_gradients(tokens, targets)
-        assert trainer.set_gradients(Batch(tokens, targets)) == pytest.approx(loss, rel=1e-13)
-        np.testing.assert_allclose(trainer.gradients.flat, gradients.flat, rtol=1e-9, atol=1e-16)
+        assert_same(trainer.loss_and_gradients(Batch(tokens, targets)), loss, gradients)
 
 
 def test_accumulation_works_off_one_part_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = new_trainer(TEXT, batch=6, accumulation=3, shards=2, **TINY)
     at_once: list[int] = []
-    map_ = trainer._pool.map
+    begin = GradientSum.begin
 
-    def watched(function: Any, part: Any, shares: Any) -> Any:
-        at_once.append(sum(len(shard.tokens) for shard in part))
-        return map_(function, part, shares)
+    def watched(self: GradientSum, shards: int) -> None:
+        at_once.append(shards)
+        begin(self, shards)
 
-    monkeypatch.setattr(trainer._pool, "map", watched)
+    monkeypatch.setattr(GradientSum, "begin", watched)
     trainer.step()
     assert at_once == [2, 2, 2]
 
@@ -251,9 +250,9 @@ def test_each_shard_is_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = new_trainer(TEXT, batch=5, shards=3, **TINY)
     work = trainer._shard
 
-    def watched(shard: Batch, share: float) -> Any:
+    def watched(number: int, shard: Batch, share: float, gradients: GradientSum) -> float:
         sizes.append(len(shard.tokens))
-        return work(shard, share)
+        return work(number, shard, share, gradients)
 
     monkeypatch.setattr(trainer, "_shard", watched)
     trainer.step()
@@ -263,7 +262,7 @@ def test_each_shard_is_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_update_has_the_rate_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
 
-    def recorded(self: AdamW, gradients: Parameters, rate: float, scale: float) -> None:
+    def recorded(self: AdamW, gradients: GPTParameters, rate: float, *others: Any) -> None:
         rates.append(rate)
         self.steps += 1
 
@@ -277,9 +276,7 @@ def test_the_seed_decides_the_weights_and_the_batches() -> None:
     first, other = (new_trainer(TEXT, seed=seed, **TINY) for seed in (0, 1))
     assert (first.model.parameters.flat != other.model.parameters.flat).any()
     other.model.parameters.flat[:] = first.model.parameters.flat
-    first.step()
-    other.step()
-    assert (first.gradients.flat != other.gradients.flat).any()
+    assert first.step().loss != other.step().loss
 
 
 def test_a_text_of_one_character_trains() -> None:
@@ -290,26 +287,31 @@ def test_a_text_of_one_character_trains() -> None:
 
 def test_blas_has_one_thread_while_shards_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = new_trainer(TEXT, **TINY)
-    work = trainer.set_gradients
+    work = trainer.loss_and_gradients
     seen: list[int] = []
 
-    def watched(batch: Batch) -> float:
+    def watched(batch: Batch) -> tuple[float, GPTParameters, float]:
         seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
         return work(batch)
 
-    monkeypatch.setattr(trainer, "set_gradients", watched)
+    monkeypatch.setattr(trainer, "loss_and_gradients", watched)
     trainer.step()
     assert set(seen) <= {1}
 
 
 def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     scales: list[float] = []
-    monkeypatch.setattr(AdamW, "step", lambda self, gradients, rate, scale: scales.append(scale))
+    norms: list[float] = []
+
+    def recorded(self: AdamW, gradients: GPTParameters, rate: float, scale: float, *others: Any) -> None:
+        scales.append(scale)
+        norms.append(float(np.linalg.norm(flat(gradients, self.parameters.config))))
+
+    monkeypatch.setattr(AdamW, "step", recorded)
     for clip in (1e-3, 1e9):
-        trainer = in_float64(TrainingConfig(clip=clip))
-        trainer.step()
-        norm = np.sqrt((trainer.gradients.flat**2).sum())
-        assert scales[-1] == pytest.approx(min(1, clip / norm), rel=1e-4)
+        progress = in_float64(TrainingConfig(clip=clip)).step()
+        assert progress.gradient_norm == pytest.approx(norms[-1], rel=1e-12)
+        assert scales[-1] == pytest.approx(min(1, clip / norms[-1]), rel=1e-4)
     assert scales[0] < scales[1] == 1
 
 

@@ -8,6 +8,7 @@ import typer
 
 from .. import __version__
 from ..errors import HandgradError
+from ..machine import keep_freed_memory
 from .check import check
 from .evaluate import evaluate
 from .generate import generate
@@ -53,6 +54,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
             stream.reconfigure(errors="replace")
+    keep_freed_memory()
     try:
         app(prog_name="handgrad")
     except HandgradError as error:

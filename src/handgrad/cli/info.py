@@ -51,7 +51,7 @@ def info(run: RunFolder) -> None:
         ],
         f"Memory to train with batches of {training.batch}{in_parts}": [
             ("weights", _size(needed.weights)),
-            ("gradients", _size(needed.gradients), f"the sum and those of each shard ({training.shards})"),
+            ("gradients", _size(needed.gradients), f"their sum, and what {training.shards} shards add to it at a time"),
             ("moments", _size(needed.moments), "AdamW's two running means"),
             ("activations", _size(needed.activations), "what the backward needs of the forward"),
             ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),

@@ -107,6 +107,21 @@ def train(
             rich_help_panel=SETTINGS, help="Decides the fresh weights and the order of the text.  [default: 0]"
         ),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=SETTINGS,
+            help="Parts of a batch, each the work of one thread; part of the record, since the sums round by it.  "
+            "[default: one a core]",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=RUN,
+            help="How many shards are worked on at once; never changes a result.  [default: all, one a core at most]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -139,7 +154,9 @@ def train(
     console = plain_console(soft_wrap=True)
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes: {minutes:g} is not above 0")
-    options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed}
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads: {threads} is not 1 or more")
+    options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed, "shards": shards}
     settings = dict(map(read_assignment, set_ or []))
     settings |= {name: value for name, value in options.items() if value is not None}
     if fields:
@@ -149,9 +166,9 @@ def train(
         refused = {"--out": out, "--preset": preset, "--config": config, "--glob": glob}
         if given := [name for name, value in refused.items() if value is not None]:
             raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
-        run = _resumed(resume, settings, data or [])
+        run = _resumed(resume, settings, data or [], threads)
     else:
-        run = _created(out, preset, config, settings, data, glob)
+        run = _created(out, preset, config, settings, data, glob, threads)
     with run:
         _show_start(run, console)
         _train(run, minutes, console)
@@ -164,6 +181,7 @@ def _created(
     settings: dict[str, Any],
     data: list[str] | None,
     glob: str | None,
+    threads: int | None,
 ) -> Run:
     """A new run. The file's settings stand in for the preset's, and those of the command line for both."""
     if out is not None:
@@ -178,14 +196,14 @@ def _created(
     recipe = make_recipe(settings, preset)
     text = read_data(data or [], glob)
     try:
-        return create_run(out, preset, recipe, text)
+        return create_run(out, preset, recipe, text, threads)
     except TextError as error:
         raise TextError(f"{names_of(data or [])}: {error}") from None
 
 
-def _resumed(folder: Path, settings: dict[str, Any], data: list[str]) -> Run:
+def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None) -> Run:
     """The run of a folder. Settings may be repeated, but not changed: they are what makes it the same run."""
-    run = resume_run(folder, data)
+    run = resume_run(folder, data, threads)
     try:
         recorded = run.record.recipe.to_dict()
         for name, value in settings.items():

@@ -1,6 +1,5 @@
 """The GPT: its config, parameters, forward and backward, sampling, and the folder it is kept in."""
 
-from .blas import single_threaded_blas
 from .block import block_backward, block_forward
 from .config import ModelConfig
 from .decoder import Decoder
@@ -41,6 +40,5 @@ __all__ = [
     "loss_forward",
     "next_token_probabilities",
     "parameters_by_part",
-    "single_threaded_blas",
     "tensors_to_bytes",
 ]

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Inexact, Integer
 
 from ..layers import Array, linear_forward
-from .blas import single_threaded_blas
+from ..machine import single_threaded_blas
 from .config import ModelConfig
 from .gpt import trunk_forward
 from .parameters import GPTParameters

@@ -17,11 +17,11 @@ CHUNK = 1 << 17
 class Chunk(NamedTuple):
     """Entries of one tensor, all views of one dimension."""
 
+    decays: bool
     weights: Array
     gradient: Array
     mean: Array
     mean_square: Array
-    matrix: bool
 
 
 def in_order(work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
@@ -61,7 +61,7 @@ class AdamW:
         """
         trees = (self.parameters.tree, gradients, self.mean.tree, self.mean_square.tree)
         chunks = [
-            Chunk(*(leaf.reshape(-1)[start : start + CHUNK] for leaf in tensors), matrix=tensors[0].ndim == 2)
+            Chunk(tensors[0].ndim == 2, *(leaf.reshape(-1)[start : start + CHUNK] for leaf in tensors))
             for tensors in zip(*map(leaves, trees), strict=True)
             for start in range(0, tensors[0].size, CHUNK)
         ]
@@ -69,7 +69,7 @@ class AdamW:
         self.steps += 1
 
     def _update(self, chunk: Chunk, learning_rate: float, scale: float) -> None:
-        weights, gradient, mean, mean_square, matrix = chunk
+        decays, weights, gradient, mean, mean_square = chunk
         beta_1, beta_2 = self.config.beta_1, self.config.beta_2
         step = self.steps + 1
         correction_1, correction_2 = 1 - beta_1**step, 1 - beta_2**step
@@ -85,6 +85,6 @@ class AdamW:
         work += EPSILON * correction_2**0.5
         np.divide(mean, work, out=work)
         work *= learning_rate * correction_2**0.5 / correction_1
-        if matrix:
+        if decays:
             weights *= 1 - learning_rate * self.config.weight_decay
         weights -= work

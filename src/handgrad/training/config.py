@@ -1,8 +1,9 @@
 """How a model is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import ConfigError
+from ..machine import cores
 from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
 
 RECORD_FILE = "training.json"
@@ -39,8 +40,8 @@ class TrainingConfig(Settings):
     """The largest norm that all gradients may have together."""
     evaluations: Size = 8
     """How often the loss on the held-out text is taken; the last time after the last update."""
-    shards: Size = 2
-    """Parts that a batch is cut into, each the work of a thread."""
+    shards: Size = field(default_factory=cores)
+    """Parts that a batch is cut into, each the work of one thread; by default as many as this machine has cores."""
     seed: Count = 0
     """Decides the fresh weights and the order of the data."""
 

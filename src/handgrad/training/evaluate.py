@@ -1,7 +1,6 @@
 """The loss on a text, in units that one can compare."""
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
@@ -9,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import HandgradError, TextError
-from ..model import Model, loss_forward, single_threaded_blas
+from ..machine import cores, single_threaded_blas
+from ..model import Model, loss_forward
 from .batches import Batch, consecutive_batches
 from .corpus import Passage, tokenize
 
@@ -75,7 +75,7 @@ def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
     passage = tokenize(text, model.tokenizer)
     if len(passage.tokens) < 2:
         raise TextError("the text is too short: it takes two tokens to predict one")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         loss = mean_loss(model, passage, pool, told)
     if not math.isfinite(loss):
         raise HandgradError(f"the model's loss is {loss}; its weights cannot be used")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..layers import Array
-from ..model import Decoder, Model, loss_forward
+from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
 
 
@@ -16,7 +16,7 @@ class Memory(NamedTuple):
     keys_and_values: int
     """Of one text as long as the context, which decoding keeps."""
     gradients: int
-    """The sum, and those of each shard."""
+    """The sum, and on their way to it those of the largest part of the model, of each shard."""
     moments: int
     """AdamW's two running means."""
     activations: int
@@ -41,10 +41,12 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     _, cache = loss_forward(tokens, tokens, model.parameters.tree, model.config)
     owners = {id(owner): owner for owner in map(_owner, _arrays(cache)) if owner is not _owner(model.parameters.flat)}
     at_once = -(-config.batch // config.accumulation)  # the largest part
+    tree = model.parameters.tree
+    largest = max(sum(leaf.nbytes for leaf in leaves(part)) for part in (tree.embedding, *tree.blocks, tree.head))
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,
-        weights * (1 + min(config.shards, at_once)),
+        weights + min(config.shards, at_once) * largest,
         2 * weights,
         at_once * sum(owner.nbytes for owner in owners.values()),
     )

@@ -1,7 +1,6 @@
 """The loop: batches in, updates out, the held-out loss now and then."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,13 @@ import numpy as np
 
 from ..errors import TrainingError
 from ..layers import IGNORE_INDEX
+from ..machine import cores, keep_freed_memory, single_threaded_blas
 from ..model import (
     GPTParameters,
     Model,
     initial_parameters,
     loss_backward_parts,
     loss_forward,
-    single_threaded_blas,
 )
 from .adamw import AdamW, Chunk, in_order
 from .batches import Batch, training_batch
@@ -56,18 +55,22 @@ class Progress(NamedTuple):
 class Trainer:
     """Trains a model's parameters in place. Each batch is cut into shards, which threads work on side by side.
 
-    The shards are summed in their order, and each is computed by single-threaded BLAS, so the numbers depend on how
-    many shards there are, but not on the number of threads or on which is first.
+    Each shard is computed by single-threaded BLAS, and a fixed tree sums them: so the numbers depend on how many shards
+    there are, but not on the number of threads or on which is first.
     """
 
     def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig, threads: int | None = None) -> None:
-        """`threads`: how many work at once; where not given, as many as there are shards and processors."""
+        """`threads`: how many work at once; where not given, as many as there are shards and cores.
+
+        From here on the process keeps the memory that it frees: see `machine.keep_freed_memory`.
+        """
+        keep_freed_memory()
         self.model = model
         self.corpus = corpus
         self.config = config
         self.optimizer = AdamW(model.parameters, config)
         self.seconds = 0.0
-        self._threads = threads or min(config.shards, os.cpu_count() or 1)
+        self._threads = threads or min(config.shards, cores())
         self._pool = ThreadPoolExecutor(self._threads)
 
     def run(self) -> Iterator[Progress]:
@@ -134,7 +137,7 @@ class Trainer:
         return loss, gradients.tree, gradients.norm
 
     def _for_each(self, work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
-        """Each thread has its part from the beginning: to hand chunks over one by one would take longer than they do."""
+        """Each thread has its part from the beginning: to hand over chunks one by one takes longer than they do."""
         parts = [chunks[n :: self._threads] for n in range(self._threads)]
         for _ in self._pool.map(in_order, repeat(work), parts):
             pass

@@ -1,0 +1,48 @@
+"""What the machine has, and how its libraries are to behave: cores, BLAS, and the C library's malloc."""
+
+import ctypes
+import os
+import platform
+import sys
+from contextlib import AbstractContextManager
+from functools import lru_cache
+
+from threadpoolctl import ThreadpoolController
+
+MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, 2**31 - 1), "ARENA_MAX": (-8, 1)}
+"""glibc's parameters by name: the number that <malloc.h> gives each, and the value that it gets here."""
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def single_threaded_blas() -> AbstractContextManager[object]:
+    """A context in which each product runs on the thread that asks for it, as far as threadpoolctl knows the BLAS.
+
+    For where we bring threads of our own, or the products are too small for BLAS's own to pay.
+    """
+    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
+    return limit
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> str:
+    """Have the C library keep memory that is freed, for the next array; and say what was set.
+
+    A step makes and frees thousands of arrays. Large ones glibc would take from the system and give back each time, and
+    the system clears every page of them anew: tens of thousands of page faults a step. From here on the process never
+    shrinks, so this is for a program or a trainer to decide, and nothing that an import does. Elsewhere than with glibc
+    nothing is set.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return "as the system has it"
+    mallopt = ctypes.CDLL(None).mallopt
+    done = [f"{name} {value}" for name, (number, value) in MALLOC.items() if mallopt(number, value)]
+    return f"keeps what is freed ({', '.join(done)})"
