@@ -1,74 +1,249 @@
-"""The command line of the benchmarks."""
+"""The command line of the benchmarks: python -m benchmarks."""
 
 import json
-import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from handgrad.machine import cores
+
+from . import context as contexts
+from . import decode as decoding
 from . import step as steps
-from .rounds import ContenderError, Figures, figures, take_turns
+from .plan import Turn
+from .plot import draw_steps
+from .rounds import figures, take_turns
 from .sizes import SIZES
 
-app = typer.Typer(name="benchmarks", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(highlight=False, markup=False, emoji=False)
-progress = Console(stderr=True, highlight=False, markup=False, emoji=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+status_line = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
-Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count; one more is a warm-up.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
-JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures, of every round, there.")]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Leave the other contenders out.")]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+Only = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this contender; may be given again.")]
+JSON = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write every turn's figures there too.", dir_okay=False)
+]
+
+
+class Contest(NamedTuple):
+    """One set of contenders at one size."""
+
+    title: str
+    contenders: Mapping[str, str]
+    prepare: Callable[[Path], None]
+    difference: Callable[[Mapping[str, list[Turn]]], float]
+    agree: float
+    of_what: str
+    """What `difference` compares, for people."""
+    per_second: int = 0
+    """How much is done in the `seconds` of a turn, where a rate says more than a time; else 0."""
 
 
 @app.callback()
 def about() -> None:
-    """handgrad and PyTorch side by side, in separate processes that take turns."""
+    """handgrad and PyTorch side by side, in processes of their own that take turns: medians, and ratios round by round.
+
+    Without PyTorch (`python -m pip install --group benchmarks` does not bring it) handgrad is measured alone.
+    """
 
 
 @app.command()
 def step(
-    sizes: Annotated[str, typer.Option(help=f"Any of {', '.join(SIZES)}.")] = "S,M,L",
+    sizes: Annotated[str, typer.Option(help=f"Some of {', '.join(SIZES)}.")] = "S,M,L",
     rounds: Rounds = 11,
-    threads: Threads = CORES,
+    threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
 ) -> None:
-    """Whole steps of training."""
-    results = {}
-    for name in sizes.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            steps.prepare(Path(folder), SIZES[name], rounds, threads)
-            chosen = {k: f for k, f in steps.CONTENDERS.items() if not only or k in only}
-            with progress.status(name) as status:
-                turns = take_turns(
-                    chosen, Path(folder), rounds, lambda who, r: status.update(f"{name}: {who}, round {r}")
-                )
-        found = figures(turns, steps.EAGER if steps.EAGER in turns else next(iter(turns)))
-        difference = steps.largest_difference(turns)
-        results[name] = {k: f._asdict() for k, f in found.items()}
-        table = Table("size", "contender", "ms", "ratio", "rounds", "peak MB", "net MB")
-        for k, f in found.items():
-            table.add_row(
-                name,
-                k,
-                f"{f.seconds * 1e3:.1f}",
-                f"{f.ratio:.3f}",
-                " ".join(f"{r:.2f}" for r in f.ratios),
-                f"{f.peak / 1e6:.0f}",
-                f"{(f.peak - f.libraries) / 1e6:.0f}",
+    """Whole steps of training: forward, backward, clip, AdamW; and the floor, a step's matrix products alone."""
+    _run(
+        [
+            Contest(
+                f"step {name}",
+                steps.CONTENDERS,
+                lambda folder, size=SIZES[name]: steps.prepare(folder, size, rounds, threads),
+                steps.difference,
+                steps.AGREE,
+                "losses",
             )
-        console.print(table)
-        console.print(f"losses differ by {difference:.1e}")
-    if json_:
-        json_.write_text(json.dumps(results, indent=2))
+            for name in _sizes(sizes)
+        ],
+        rounds,
+        threads,
+        only,
+        json_,
+    )
+
+
+@app.command()
+def decode(
+    sizes: Annotated[str, typer.Option(help=f"Some of {', '.join(SIZES)}.")] = "M,L",
+    batches: Annotated[str, typer.Option(help="Texts at once.")] = "1,8",
+    rounds: Rounds = 11,
+    threads: Threads = cores(),  # noqa: B008
+    only: Only = None,
+    json_: JSON = None,
+) -> None:
+    """Decoding with kept keys and values, until the context is full."""
+    _run(
+        [
+            Contest(
+                f"decode {name}, batch {batch}",
+                decoding.CONTENDERS,
+                lambda folder, size=SIZES[name], batch=batch: decoding.prepare(folder, size, batch, threads),
+                decoding.difference,
+                decoding.AGREE,
+                "tokens",
+                per_second=batch,
+            )
+            for name in _sizes(sizes)
+            for batch in _numbers("--batches", batches)
+        ],
+        rounds,
+        threads,
+        only,
+        json_,
+    )
+
+
+@app.command()
+def context(
+    lengths: Annotated[str, typer.Option(help="Positions in a sequence.")] = "256,512,1024,2048,4096",
+    rounds: Rounds = 11,
+    threads: Threads = cores(),  # noqa: B008
+    only: Only = None,
+    json_: JSON = None,
+) -> None:
+    """Causal attention alone, forward and backward, at width 384 with 6 heads, a sequence a thread."""
+    _run(
+        [
+            Contest(
+                f"attention, T = {length}",
+                contexts.CONTENDERS,
+                lambda folder, length=length: contexts.prepare(folder, length, threads),
+                contexts.difference,
+                contexts.AGREE,
+                "norms of the gradients",
+            )
+            for length in _numbers("--lengths", lengths)
+        ],
+        rounds,
+        threads,
+        only,
+        json_,
+    )
+
+
+@app.command()
+def plot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `step --json` wrote.", exists=True)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, SVG or PNG.")] = Path("step.svg"),
+) -> None:
+    """Draw the time of a step by size, with PyTorch eager as the measure."""
+    draw_steps(json.loads(file.read_text(encoding="utf-8")), out)
+
+
+def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | None, json_: Path | None) -> None:
+    """Hold the contests one after the other; end with status 1 where contenders do not agree."""
+    record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
+    console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
+    agreed = True
+    for contest in contests:
+        names = list(contest.contenders) if only is None else only
+        if unknown := [name for name in names if name not in contest.contenders]:
+            raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(contest.contenders)}", param_hint="--only")
+        with tempfile.TemporaryDirectory() as folder, status_line.status(contest.title) as status:
+            contest.prepare(Path(folder))
+            turns, missing = take_turns(
+                {name: contest.contenders[name] for name in names},
+                Path(folder),
+                rounds,
+                lambda name, round_: status.update(f"{contest.title}: {name}, round {round_} of {rounds}"),
+            )
+        for name, why in missing.items():
+            console.print(f"{contest.title}: {name} takes no part: {why}")
+        if turns:
+            found = contest.difference(turns)
+            agreed = agreed and found <= contest.agree
+            _show(contest, turns, found)
+            record["contests"][contest.title] = {"turns": turns, "difference": found}
+        if json_ is not None:
+            json_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if not agreed:
+        print("the contenders do not agree", file=sys.stderr)
+    raise typer.Exit(0 if agreed else 1)
+
+
+def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float) -> None:
+    measure = next((name for name in turns if name.startswith("PyTorch")), next(iter(turns)))
+    rate = contest.per_second
+    table = Table(
+        contest.title,
+        "tokens/s" if rate else "ms",
+        f"ratio of times to {measure}",
+        "round by round",
+        "memory, MB",
+        "of it libraries",
+        box=None,
+        pad_edge=False,
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, figure in figures(turns, measure).items():
+        table.add_row(
+            name,
+            f"{rate / figure.seconds:,.0f}" if rate else f"{figure.seconds * 1e3:,.1f}",
+            f"{figure.ratio:.2f}",
+            " ".join(f"{ratio:.2f}" for ratio in figure.ratios),
+            f"{figure.peak / 1e6:,.0f}",
+            f"{figure.libraries / 1e6:,.0f}",
+        )
+    console.print("")
+    console.print(table, soft_wrap=True)
+    if len(turns) > 1:
+        console.print(f"{contest.of_what} differ by {difference:.1e} at most; {contest.agree:g} is allowed")
+
+
+def _made_by() -> dict[str, str]:
+    found = {"python": platform.python_version(), "processor": _processor()}
+    for name in ("handgrad", "numpy", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _sizes(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in SIZES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(SIZES)}", param_hint="--sizes")
+    return names
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    numbers = text.split(",")
+    if wrong := [number for number in numbers if not (number.isdecimal() and int(number) > 0)]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not a whole number of 1 or more", param_hint=option)
+    return [int(number) for number in numbers]
 
 
 app(prog_name="python -m benchmarks")

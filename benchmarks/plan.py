@@ -1,11 +1,18 @@
 """What all contenders of a benchmark are given: a folder with settings, weights and tokens."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 PLAN, WEIGHTS, TOKENS, BATCHES = "plan.json", "model.safetensors", "tokens.npy", "batches.npy"
+
+Turn = dict[str, Any]
+"""What a contender tells of its turn: `seconds`, `peak` (bytes), and what else its benchmark asks for."""
 
 
 def write_plan(folder: Path, **settings: Any) -> None:
@@ -13,5 +20,19 @@ def write_plan(folder: Path, **settings: Any) -> None:
 
 
 def read_plan(folder: Path) -> SimpleNamespace:
-    """The settings by name; `model` is another of the kind."""
-    return json.loads((folder / PLAN).read_text(encoding="utf-8"), object_hook=lambda fields: SimpleNamespace(**fields))
+    """The settings by name; `model` and `training` are again settings by name."""
+    text = (folder / PLAN).read_text(encoding="utf-8")
+    plan: SimpleNamespace = json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields))
+    return plan
+
+
+def attention_inputs(plan: SimpleNamespace) -> list[np.ndarray]:
+    """q, k, v and dy, each (B, H, T, D): heads cut out of rows, as they are in a model."""
+    generator = np.random.default_rng(0)
+    shape = (plan.batch, plan.context, plan.heads, plan.width // plan.heads)
+    return [generator.standard_normal(shape, np.float32).swapaxes(1, 2) for _ in range(4)]
+
+
+def norm(arrays: Iterable[np.ndarray]) -> float:
+    """Of all together, in float64."""
+    return math.sqrt(sum(float(np.square(x, dtype=np.float64).sum()) for x in arrays))

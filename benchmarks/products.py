@@ -11,8 +11,7 @@ import numpy as np
 from handgrad.layers import Array
 from handgrad.machine import single_threaded_blas
 
-from .plan import read_plan
-from .rounds import Turn
+from .plan import Turn, read_plan
 
 QUERIES = 64
 """A causal product leaves out the tiles above the diagonal, of so many queries each."""

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from .plan import Turn
 
 SETTLE = 0.05
 """Seconds between turns, in which the last one's threads stop to spin."""
-
-Turn = dict[str, Any]
-"""What a contender tells of its turn: `seconds`, `peak` (bytes), and what else its benchmark asks for."""
 
 
 class ContenderError(Exception):
@@ -27,26 +26,33 @@ class ContenderError(Exception):
 
 def take_turns(
     contenders: Mapping[str, str], folder: Path, rounds: int, told: Callable[[str, int], None]
-) -> dict[str, list[Turn]]:
-    """All turns of each contender: one as a warm-up, then `rounds` that count, in an order that goes round.
+) -> tuple[dict[str, list[Turn]], dict[str, str]]:
+    """All turns of each contender: one as a warm-up, then `rounds` that count; and why those that are missing are.
 
     `contenders`: for each name the function, as `module:function`, that makes it ready; it takes the folder, and returns
-    what a turn calls. `told` hears who is at it, and in which round.
+    what a turn calls. Who begins a round goes round. `told` hears who is at it, and in which round.
     """
     with ExitStack() as stack:
-        players = {}
+        players, missing = {}, {}
         for name, function in contenders.items():
-            told(name, -1)
-            players[name] = stack.enter_context(_player(function, folder))
-        names = list(players)
-        turns: dict[str, list[Turn]] = {name: [] for name in names}
+            told(name, 0)
+            try:
+                players[name] = stack.enter_context(_player(function, folder))
+            except ContenderError as error:
+                missing[name] = str(error)
+        turns: dict[str, list[Turn]] = {name: [] for name in players}
         for round_ in range(rounds + 1):
-            first = round_ % len(names)
+            names = list(turns)
+            first = round_ % max(1, len(names))
             for name in names[first:] + names[:first]:
                 told(name, round_)
-                turns[name].append(players[name]())
+                try:
+                    turns[name].append(players[name]())
+                except ContenderError as error:
+                    missing[name] = str(error)
+                    del turns[name]
                 time.sleep(SETTLE)
-    return turns
+    return turns, missing
 
 
 @contextmanager
@@ -54,12 +60,13 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
     """A child process that has made its contender ready; a call is a turn."""
     command = [sys.executable, "-m", "benchmarks.contender", function, str(folder)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    assert child.stdin and child.stdout
+    assert child.stdin is not None
+    assert child.stdout is not None
 
     def answer() -> Turn:
         line = child.stdout.readline()
         if not line:
-            raise ContenderError(f"{function} ended with status {child.wait()}; what it said is above")
+            raise ContenderError(f"ended with status {child.wait()}; what it said is above")
         turn: Turn = json.loads(line)
         if why := turn.get("unavailable"):
             raise ContenderError(why)
@@ -74,7 +81,8 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
         answer()  # it is ready
         yield turn
     finally:
-        child.stdin.close()
+        with suppress(BrokenPipeError):
+            child.stdin.close()  # it ends when there is nothing more to read
         child.wait()
 
 

@@ -1,6 +1,7 @@
 """Whole steps of training: forward, backward, clip, AdamW."""
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +9,17 @@ import numpy as np
 from handgrad.model import initial_parameters, tensors_to_bytes
 from handgrad.training import TrainingConfig, training_batch
 
-from .plan import BATCHES, TOKENS, WEIGHTS, write_plan
-from .rounds import Turn
+from .plan import BATCHES, TOKENS, WEIGHTS, Turn, write_plan
 from .sizes import Size
 
-HANDGRAD, EAGER, COMPILED, PRODUCTS = "handgrad", "PyTorch eager", "torch.compile", "matrix products"
 CONTENDERS = {
-    HANDGRAD: "benchmarks.with_handgrad:step",
-    EAGER: "benchmarks.with_torch:eager_step",
-    COMPILED: "benchmarks.with_torch:compiled_step",
-    PRODUCTS: "benchmarks.products:step",
+    "handgrad": "benchmarks.with_handgrad:step",
+    "PyTorch eager": "benchmarks.with_torch:eager_step",
+    "torch.compile": "benchmarks.with_torch:compiled_step",
+    "matrix products": "benchmarks.products:step",
 }
 AGREE = 1e-3
-"""The largest relative difference of two losses at the same step; rounding alone makes some 1e-6 to 1e-4 of it."""
+"""How far two losses at the same step may lie apart, relatively; rounding alone makes some 1e-7, later 1e-5, of it."""
 
 
 def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
@@ -34,20 +33,19 @@ def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
         shards=threads,
         steps=size.steps * (rounds + 1),
     )
-    generator = np.random.default_rng(0)
     length = training.steps * training.batch * model.context + 2 * model.context
-    tokens = generator.integers(model.vocabulary, size=length, dtype=np.int32)
-    batches = (
+    tokens = np.random.default_rng(0).integers(model.vocabulary, size=length, dtype=np.int32)
+    batches = [
         training_batch(tokens, model.context, training.batch, training.seed, step + 1) for step in range(training.steps)
-    )
+    ]
     np.save(folder / TOKENS, tokens)
     np.save(folder / BATCHES, [np.hstack([batch.tokens, batch.targets[:, -1:]]) for batch in batches])
     (folder / WEIGHTS).write_bytes(tensors_to_bytes({"": initial_parameters(model)}))
     write_plan(folder, model=model.to_dict(), training=training.to_dict(), steps=size.steps, threads=threads)
 
 
-def largest_difference(turns: dict[str, list[Turn]]) -> float:
-    """Of the losses of any two contenders at the same step, relative."""
+def difference(turns: Mapping[str, list[Turn]]) -> float:
+    """The largest relative difference of two contenders' losses at the same step."""
     losses = [np.concatenate([turn["losses"] for turn in played]) for played in turns.values() if "losses" in played[0]]
     pairs = itertools.combinations(losses, 2)
     return max((float((abs(one - other) / abs(other)).max()) for one, other in pairs), default=0.0)

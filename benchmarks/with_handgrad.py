@@ -1,29 +1,25 @@
-"""handgrad's turns, by its public parts as a user calls them."""
+"""handgrad's turns, by the parts that a user calls."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
+from handgrad.machine import keep_freed_memory, single_threaded_blas
 from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, load_parameters
 from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
 
-from .plan import TOKENS, WEIGHTS, read_plan
-from .rounds import Turn
-
-
-def _model(folder: Path, config: ModelConfig) -> Model:
-    (parameters,) = load_parameters(folder / WEIGHTS, config)
-    return Model(config, parameters, Tokenizer.of_bytes())
+from .plan import TOKENS, WEIGHTS, Turn, attention_inputs, norm, read_plan
 
 
 def step(folder: Path) -> Callable[[], Turn]:
     plan = read_plan(folder)
     tokens = np.load(folder / TOKENS)
     training = TrainingConfig(**vars(plan.training))
-    model = _model(folder, ModelConfig(**vars(plan.model)))
-    trainer = Trainer(model, Corpus(tokens, Passage(tokens, 0, 0)), training, plan.threads)
+    trainer = Trainer(_model(folder), Corpus(tokens, Passage(tokens, 0, 0)), training, plan.threads)
 
     def turn() -> Turn:
         start = perf_counter()
@@ -31,3 +27,61 @@ def step(folder: Path) -> Callable[[], Turn]:
         return {"seconds": (perf_counter() - start) / plan.steps, "losses": losses}
 
     return turn
+
+
+def decode(folder: Path) -> Callable[[], Turn]:
+    plan = read_plan(folder)
+    keep_freed_memory()
+    model = _model(folder)
+    decoder = Decoder(model.parameters.tree, model.config, plan.batch)
+
+    def turn() -> Turn:
+        decoder.forget()
+        tokens = np.zeros((plan.batch, 1), np.int64)
+        chosen = []
+        start = perf_counter()
+        for _ in range(plan.tokens):
+            tokens = decoder.read(tokens).argmax(axis=-1)[:, None]
+            chosen.append(tokens)
+        return {"seconds": (perf_counter() - start) / plan.tokens, "chosen": np.hstack(chosen).tolist()}
+
+    return turn
+
+
+def attention(folder: Path) -> Callable[[], Turn]:
+    return _attention(folder, no_tap)
+
+
+def attention_in_one_tile(folder: Path) -> Callable[[], Turn]:
+    """The quadratic form: a tap wants to see all scores."""
+    return _attention(folder, lambda name, x: x)
+
+
+def _attention(folder: Path, tap: Tap) -> Callable[[], Turn]:
+    """A sequence a thread, as in training."""
+    plan = read_plan(folder)
+    keep_freed_memory()
+    inputs = attention_inputs(plan)
+    sequences = [[x[n : n + 1] for x in inputs] for n in range(plan.batch)]
+    pool = ThreadPoolExecutor(plan.threads)
+
+    def both(sequence: list[Array]) -> tuple[Array, ...]:
+        q, k, v, dy = sequence
+        _, cache = causal_attention_forward(q, k, v, scale=q.shape[-1] ** -0.5, tap=tap)
+        return causal_attention_backward(dy, cache, tap=tap)
+
+    def turn() -> Turn:
+        start = perf_counter()
+        with single_threaded_blas():
+            for _ in range(plan.steps):
+                found = list(pool.map(both, sequences))
+        seconds = (perf_counter() - start) / plan.steps
+        return {"seconds": seconds, "norm": norm(x for gradients in found for x in gradients)}
+
+    return turn
+
+
+def _model(folder: Path) -> Model:
+    config = ModelConfig(**vars(read_plan(folder).model))
+    (parameters,) = load_parameters(folder / WEIGHTS, config)
+    return Model(config, parameters, Tokenizer.of_bytes())  # nobody asks the tokenizer

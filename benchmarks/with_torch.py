@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .plan import BATCHES, WEIGHTS, read_plan
-from .rounds import Turn
-from .torch_gpt import load
+from .plan import BATCHES, WEIGHTS, Turn, attention_inputs, norm, read_plan
+from .torch_gpt import Cache, load, next_logits
 
 
 def eager_step(folder: Path) -> Callable[[], Turn]:
@@ -50,5 +49,42 @@ def _step(folder: Path, prepare: Callable[[Any], Any]) -> Callable[[], Turn]:
         start = perf_counter()
         losses = [update() for _ in range(plan.steps)]
         return {"seconds": (perf_counter() - start) / plan.steps, "losses": losses}
+
+    return turn
+
+
+def decode(folder: Path) -> Callable[[], Turn]:
+    plan = read_plan(folder)
+    torch.set_num_threads(plan.threads)
+    model = load(str(folder / WEIGHTS), plan.model).eval()
+    cache = Cache(plan.model, plan.batch)
+
+    @torch.inference_mode()
+    def turn() -> Turn:
+        cache.length = 0
+        tokens = torch.zeros((plan.batch, 1), dtype=torch.long)
+        chosen = []
+        start = perf_counter()
+        for _ in range(plan.tokens):
+            tokens = next_logits(model, tokens, cache).argmax(dim=-1, keepdim=True)
+            chosen.append(tokens)
+        return {"seconds": (perf_counter() - start) / plan.tokens, "chosen": torch.hstack(chosen).tolist()}
+
+    return turn
+
+
+def attention(folder: Path) -> Callable[[], Turn]:
+    plan = read_plan(folder)
+    torch.set_num_threads(plan.threads)
+    *inputs, dy = (torch.from_numpy(x) for x in attention_inputs(plan))
+    q, k, v = (x.requires_grad_() for x in inputs)
+
+    def turn() -> Turn:
+        start = perf_counter()
+        for _ in range(plan.steps):
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            found = torch.autograd.grad(y, (q, k, v), dy)
+        seconds = (perf_counter() - start) / plan.steps
+        return {"seconds": seconds, "norm": norm(x.numpy() for x in found)}
 
     return turn

@@ -26,7 +26,7 @@ def _controller() -> ThreadpoolController:
 def single_threaded_blas() -> AbstractContextManager[object]:
     """A context in which each product runs on the thread that asks for it, as far as threadpoolctl knows the BLAS.
 
-    For where we bring threads of our own, or the products are too small for BLAS's own to pay.
+    For where we bring threads of our own: BLAS's would get in their way, and in other numbers round differently.
     """
     limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
     return limit

@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Inexact, Integer
 
 from ..layers import Array, linear_forward
-from ..machine import single_threaded_blas
 from .config import ModelConfig
 from .gpt import trunk_forward
 from .parameters import GPTParameters
@@ -35,7 +34,7 @@ class Decoder:
         """The logits of what follows these tokens and all those read before."""
         if len(tokens) != self.batch:
             raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
-        with single_threaded_blas(), np.errstate(all="ignore"):  # what is not finite shows in the logits
+        with np.errstate(all="ignore"):  # what is not finite shows in the logits
             x, _ = trunk_forward(tokens, self.parameters, self.config, self._remember, start=self.length)
             logits, _ = linear_forward(x[:, -1], self.parameters.head.w_lm)
         self.length += tokens.shape[1]
