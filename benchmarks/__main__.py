@@ -5,14 +5,15 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from handgrad.cli.terminal import make_room, plain_console
 from handgrad.machine import cores
 
 from . import context as contexts
@@ -24,8 +25,8 @@ from .rounds import figures, take_turns
 from .sizes import SIZES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-status_line = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = plain_console(soft_wrap=True)
+status_line = plain_console(stderr=True)
 
 Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count; one more is a warm-up.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
@@ -71,7 +72,7 @@ def step(
             Contest(
                 f"step {name}",
                 steps.CONTENDERS,
-                lambda folder, size=SIZES[name]: steps.prepare(folder, size, rounds, threads),
+                partial(steps.prepare, size=SIZES[name], rounds=rounds, threads=threads),
                 steps.difference,
                 steps.AGREE,
                 "losses",
@@ -100,7 +101,7 @@ def decode(
             Contest(
                 f"decode {name}, batch {batch}",
                 decoding.CONTENDERS,
-                lambda folder, size=SIZES[name], batch=batch: decoding.prepare(folder, size, batch, threads),
+                partial(decoding.prepare, size=SIZES[name], batch=batch, threads=threads),
                 decoding.difference,
                 decoding.AGREE,
                 "tokens",
@@ -130,7 +131,7 @@ def context(
             Contest(
                 f"attention, T = {length}",
                 contexts.CONTENDERS,
-                lambda folder, length=length: contexts.prepare(folder, length, threads),
+                partial(contexts.prepare, context=length, threads=threads),
                 contexts.difference,
                 contexts.AGREE,
                 "norms of the gradients",
@@ -157,19 +158,10 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
     """Hold the contests one after the other; end with status 1 where contenders do not agree."""
     record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
     console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
+    make_room(console)
     agreed = True
     for contest in contests:
-        names = list(contest.contenders) if only is None else only
-        if unknown := [name for name in names if name not in contest.contenders]:
-            raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(contest.contenders)}", param_hint="--only")
-        with tempfile.TemporaryDirectory() as folder, status_line.status(contest.title) as status:
-            contest.prepare(Path(folder))
-            turns, missing = take_turns(
-                {name: contest.contenders[name] for name in names},
-                Path(folder),
-                rounds,
-                lambda name, round_: status.update(f"{contest.title}: {name}, round {round_} of {rounds}"),
-            )
+        turns, missing = _hold(contest, rounds, only)
         for name, why in missing.items():
             console.print(f"{contest.title}: {name} takes no part: {why}")
         if turns:
@@ -182,6 +174,20 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
     if not agreed:
         print("the contenders do not agree", file=sys.stderr)
     raise typer.Exit(0 if agreed else 1)
+
+
+def _hold(contest: Contest, rounds: int, only: list[str] | None) -> tuple[dict[str, list[Turn]], dict[str, str]]:
+    names = list(contest.contenders) if only is None else only
+    if unknown := [name for name in names if name not in contest.contenders]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(contest.contenders)}", param_hint="--only")
+    with tempfile.TemporaryDirectory() as folder, status_line.status(contest.title) as status:
+        contest.prepare(Path(folder))
+        return take_turns(
+            {name: contest.contenders[name] for name in names},
+            Path(folder),
+            rounds,
+            lambda name, round_: status.update(f"{contest.title}: {name}, round {round_} of {rounds}"),
+        )
 
 
 def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -23,10 +24,8 @@ def resident() -> tuple[int, int]:
 
 def forget_peak() -> None:
     """So that reading weights from a file does not count."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def main() -> None:

@@ -23,5 +23,5 @@ def prepare(folder: Path, context: int, threads: int) -> None:
 
 def difference(turns: Mapping[str, list[Turn]]) -> float:
     """The largest relative difference between the norms of two contenders' gradients."""
-    norms = [played[0]["norm"] for played in turns.values()]
+    norms: list[float] = [played[0]["norm"] for played in turns.values()]
     return max(norms) / min(norms) - 1

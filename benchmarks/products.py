@@ -1,5 +1,6 @@
 """The floor: nothing but a step's matrix products, on as many threads, each with memory of its own."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,7 +60,7 @@ def step(folder: Path) -> Callable[[], Turn]:
 
         return [(factor(a), factor(b), result((*a[:-1], b[-1]))) for a, b in shapes(plan.model, batch)]
 
-    shards = [operands(end - start) for start, end in zip(parts, parts[1:], strict=False)]
+    shards = [operands(end - start) for start, end in itertools.pairwise(parts)]
     pool = ThreadPoolExecutor(plan.threads)
 
     def multiply(shard: list[tuple[Array, Array, Array]]) -> None:

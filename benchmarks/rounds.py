@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from .plan import Turn
 
@@ -29,7 +29,7 @@ def take_turns(
 ) -> tuple[dict[str, list[Turn]], dict[str, str]]:
     """All turns of each contender: one as a warm-up, then `rounds` that count; and why those that are missing are.
 
-    `contenders`: for each name the function, as `module:function`, that makes it ready; it takes the folder, and returns
+    `contenders`: for each name the function, as `module:function`, that makes it ready: it takes the folder and returns
     what a turn calls. Who begins a round goes round. `told` hears who is at it, and in which round.
     """
     with ExitStack() as stack:
@@ -60,11 +60,10 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
     """A child process that has made its contender ready; a call is a turn."""
     command = [sys.executable, "-m", "benchmarks.contender", function, str(folder)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    assert child.stdin is not None
-    assert child.stdout is not None
+    to_child, from_child = cast(IO[str], child.stdin), cast(IO[str], child.stdout)
 
     def answer() -> Turn:
-        line = child.stdout.readline()
+        line = from_child.readline()
         if not line:
             raise ContenderError(f"ended with status {child.wait()}; what it said is above")
         turn: Turn = json.loads(line)
@@ -73,8 +72,8 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
         return turn
 
     def turn() -> Turn:
-        child.stdin.write("turn\n")
-        child.stdin.flush()
+        to_child.write("turn\n")
+        to_child.flush()
         return answer()
 
     try:
@@ -82,7 +81,7 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
         yield turn
     finally:
         with suppress(BrokenPipeError):
-            child.stdin.close()  # it ends when there is nothing more to read
+            to_child.close()  # it ends when there is nothing more to read
         child.wait()
 
 

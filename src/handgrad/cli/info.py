@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..machine import keep_freed_memory
 from ..model import ModelConfig, parameters_by_part
 from ..training import (
     OPTIMIZER_FILE,
@@ -57,13 +58,14 @@ def info(run: RunFolder) -> None:
             ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),
         ],
     }
+    sections["Memory of this process"] = [("malloc", keep_freed_memory())]
     if record and folder:
         sections["Training"] = _training(folder, record, run if (run / OPTIMIZER_FILE).exists() else folder)
     console = plain_console()
     make_room(console)
     for title, rows in sections.items():
         console.print(title, style="bold")
-        console.print(_table(rows, numbers=title != "Training"), "")
+        console.print(_table(rows, numbers=title not in ("Training", "Memory of this process")), "")
 
 
 def _table(rows: Rows, numbers: bool) -> Table:
