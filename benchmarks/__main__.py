@@ -28,6 +28,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = plain_console(soft_wrap=True)
 status_line = plain_console(stderr=True)
 
+WIDTH = 140
+"""Columns where there is no terminal: room for the ratios of some ten rounds."""
+
 Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count; one more is a warm-up.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
 Only = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this contender; may be given again.")]
@@ -158,7 +161,7 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
     """Hold the contests one after the other; end with status 1 where contenders do not agree."""
     record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
     console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
-    make_room(console)
+    make_room(console, pipe=WIDTH)
     agreed = True
     for contest in contests:
         turns, missing = _hold(contest, rounds, only)

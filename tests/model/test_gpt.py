@@ -116,7 +116,8 @@ def test_the_whole_model_equals_autograd() -> None:
         for n in range(2):
             b = {name.removeprefix(f"blocks.{n}."): p[name] for name in p}
             normed = layer_norm(x, b["norm_1.gamma"], b["norm_1.beta"])
-            x = x + multi_head_attention(normed, *(b[f"attention.w_{part}"] for part in "qkvo"), 2)
+            w_q, w_k, w_v, w_o = (b[f"attention.w_{part}"] for part in "qkvo")
+            x = x + multi_head_attention(normed, w_q, w_k, w_v, w_o, heads=2)
             normed = layer_norm(x, b["norm_2.gamma"], b["norm_2.beta"])
             x = x + swiglu(normed, *(b[f"feed_forward.w_{part}"] for part in ("gate", "up", "down")))
         return cross_entropy(anp.dot(layer_norm(x, p["norm.gamma"], p["norm.beta"]), p["head.w_lm"]), targets)
