@@ -159,7 +159,7 @@ def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[A
 @lru_cache(maxsize=64)
 def tile_rows(T: int, S: int) -> Rows:
     """The tiles of T queries that are the last of S positions; what no query of a block sees is in none."""
-    block = 64 if S <= KEYS else 128  # less is wasted above the diagonal, or larger products: both were measured
+    block = min(KEYS, 64 if S <= KEYS else 128)  # little is wasted above the diagonal, or products are larger: measured
     return tuple(
         tuple(
             Tile(slice(start, stop), slice(max(0, end - KEYS), end), diagonal=end == S - T + stop)

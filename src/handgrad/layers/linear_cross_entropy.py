@@ -1,4 +1,7 @@
-"""loss = cross_entropy(x @ w, targets), some rows at a time: of a large vocabulary's logits only few exist at once."""
+"""loss = cross_entropy(x @ w, targets), some rows at a time: a third of the memory where the vocabulary is large.
+
+All rows' probabilities are kept for the backward, but never all their logits, nor the logits' gradients.
+"""
 
 from typing import NamedTuple
 

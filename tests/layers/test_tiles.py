@@ -1,0 +1,259 @@
+"""Causal attention by tiles: whatever the tiles, it is the same attention, and less of it exists at a time."""
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+
+from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
+from handgrad.layers.causal_attention import merge_tiles, tile_rows
+from handgrad.proof import BAR, Case, check_case, relative_error
+
+SIZES = [
+    *((T, T, 512) for T in (1, 5, 63, 64, 65, 130, 200)),  # (queries, positions, keys in a tile); a row is one tile
+    *((T, T, 128) for T in (128, 130, 200, 300)),
+    *((T, 200, 512) for T in (1, 5, 63, 64, 65, 130)),
+    *((T, 200, 130) for T in (1, 63, 65, 130, 199)),
+    (1, 2, 1),
+    (1, 20, 7),
+    (5, 40, 7),
+    (7, 49, 7),
+    (1, 64, 64),
+    (63, 200, 64),
+    (64, 65, 64),
+    (130, 130, 7),  # fewer keys in a tile than queries in a block: the block shrinks
+    (9, 20, 1),
+]
+EVERYTHING = 1 << 40
+NAMES = ("y", "dq", "dk", "dv")
+
+Tiled = Callable[[int, int], None]
+
+
+@pytest.fixture
+def tiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiled]:
+    """Tiles of so many keys, of which so many bytes of weights are kept."""
+
+    def patch(keys: int, kept: int) -> None:
+        monkeypatch.setattr("handgrad.layers.causal_attention.KEYS", keys)
+        monkeypatch.setattr("handgrad.layers.causal_attention.KEPT_BYTES", kept)
+        tile_rows.cache_clear()
+
+    yield patch
+    tile_rows.cache_clear()
+
+
+def inputs(T: int, S: int, D: int = 3, heads: int = 2, batch: int = 2) -> tuple[Array, Array, Array, Array]:
+    """q, k, v and a cotangent of y."""
+    normal = np.random.default_rng(T).standard_normal
+    lengths = (T, S, S, T)
+    q, k, v, dy = (normal((batch, heads, length, D)) for length in lengths)
+    return q, k, v, dy
+
+
+def attention(q: Array, k: Array, v: Array, dy: Array, tap: Tap = no_tap) -> tuple[Array, ...]:
+    """y, dq, dk, dv."""
+    y, cache = causal_attention_forward(q, k, v, scale=0.5, tap=tap)
+    return y, *causal_attention_backward(dy, cache, tap=tap)
+
+
+def same(name: str, x: Array) -> Array:
+    """A tap that does nothing, but is one: with it there is a single tile."""
+    return x
+
+
+class Seen(dict[str, Array]):
+    """What a tap has seen, each name once."""
+
+    def see(self, name: str, x: Array) -> Array:
+        assert name not in self
+        self[name] = x.copy()
+        return x
+
+
+def plain(q: Array, k: Array, v: Array, dy: Array) -> tuple[Array, ...]:
+    """y, dq, dk, dv from the definition, by autograd."""
+    T, S = q.shape[2], k.shape[2]
+    visible = np.tri(T, S, S - T)
+
+    def f(q: Array, k: Array, v: Array) -> Any:
+        weights = anp.exp(anp.einsum("bhtd,bhsd->bhts", q, k) * 0.5) * visible
+        return anp.einsum("bhts,bhsd->bhtd", weights / anp.sum(weights, axis=-1, keepdims=True), v)
+
+    gradients = (grad(lambda *x: anp.sum(f(*x) * dy), position)(q, k, v) for position in range(3))
+    return f(q, k, v), *gradients
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+@pytest.mark.parametrize(("T", "S", "keys"), SIZES)
+def test_tiles_change_neither_the_output_nor_a_gradient(T: int, S: int, keys: int, kept: int, tiled: Tiled) -> None:
+    tiled(keys, kept)
+    given = inputs(T, S)
+    for name, found, whole, expected in zip(
+        NAMES, attention(*given), attention(*given, tap=same), plain(*given), strict=True
+    ):
+        if S == T == 1 and name in ("dq", "dk"):  # one key has all the weight, whatever it is
+            np.testing.assert_array_equal((found, whole), 0)
+            continue
+        assert relative_error(found, whole) < 1e-12, name
+        assert relative_error(found, expected) < 1e-12, name
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+@pytest.mark.parametrize(
+    ("T", "S", "keys", "rows", "columns"),
+    [(2, 5, 2, 1, 3), (3, 8, 3, 1, 3), (66, 66, 512, 2, 1), (130, 131, 128, 2, 2)],
+)
+def test_gradients_of_several_tiles_equal_the_complex_step(
+    T: int, S: int, keys: int, rows: int, columns: int, kept: int, tiled: Tiled
+) -> None:
+    tiled(keys, kept)
+    assert (len(tile_rows(T, S)), max(map(len, tile_rows(T, S)))) == (rows, columns)
+    q, k, v, _ = inputs(T, S, D=1, heads=1, batch=1)
+    case = Case(partial(causal_attention_forward, scale=0.5), causal_attention_backward, {"q": q, "k": k, "v": v})
+    for verdict in check_case(case, seed=3):
+        assert verdict.error <= BAR, verdict
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+@pytest.mark.parametrize(("T", "S", "keys"), [(65, 65, 512), (130, 130, 128), (5, 40, 7), (5, 5, 512)])
+def test_a_tap_sees_everything_once_and_whole(T: int, S: int, keys: int, kept: int, tiled: Tiled) -> None:
+    """In the backward too, and there also where the forward had none and went by tiles."""
+    tiled(keys, kept)
+    q, k, v, dy = inputs(T, S)
+    forward, cotangents, after_tiles = Seen(), Seen(), Seen()
+    _, tapped = causal_attention_forward(q, k, v, scale=0.5, tap=forward.see)
+    _, untapped = causal_attention_forward(q, k, v, scale=0.5)
+    expected = causal_attention_backward(dy, tapped, tap=cotangents.see)
+    gradients = causal_attention_backward(dy, untapped, tap=after_tiles.see)
+    assert set(forward) == set(cotangents) == set(after_tiles) == {"scores", "masked_scores", "weights"}
+    assert {x.shape for x in (*forward.values(), *cotangents.values(), *after_tiles.values())} == {(2, 2, T, S)}
+    np.testing.assert_allclose(forward["weights"].sum(axis=-1), 1)
+    assert relative_error(forward["scores"], 0.5 * np.einsum("bhtd,bhsd->bhts", q, k)) < 1e-12
+    assert relative_error(after_tiles["weights"], np.einsum("bhtd,bhsd->bhts", dy, v)) < 1e-12
+    for name, cotangent in cotangents.items():
+        assert relative_error(after_tiles[name], cotangent) < 1e-12, name
+    for name, gradient, other in zip(NAMES[1:], gradients, expected, strict=True):
+        assert relative_error(gradient, other) < 1e-12, name
+
+
+@pytest.mark.parametrize(
+    ("T", "S", "keys"), [*SIZES, (512, 512, 512), (513, 513, 512), (600, 1100, 512), (1100, 1100, 512), (1, 1025, 512)]
+)
+def test_what_a_query_sees_is_in_one_tile_and_no_tile_is_all_hidden(T: int, S: int, keys: int, tiled: Tiled) -> None:
+    tiled(keys, 0)
+    visible = np.tri(T, S, S - T, dtype=bool)
+    tiles = np.zeros((T, S), int)
+    for tile in (tile for row in tile_rows(T, S) for tile in row):
+        there = visible[tile.queries, tile.keys]
+        tiles[tile.queries, tile.keys] += 1
+        assert there.shape[1] <= keys
+        assert there.any()
+        assert tile.diagonal or there.all()  # else something would have to be masked
+        assert not tile.diagonal or tile.keys.stop == S - T + tile.queries.stop
+    np.testing.assert_array_equal(tiles[visible], 1)
+    assert tiles.max() == 1
+
+
+def bytes_of(cache: object) -> int:
+    """Of the arrays in a cache, each once."""
+
+    def arrays(part: object) -> Iterator[Array]:
+        if isinstance(part, np.ndarray):
+            yield part
+        elif isinstance(part, tuple):
+            for inner in part:
+                yield from arrays(inner)
+
+    return sum({id(array): array.nbytes for array in arrays(cache)}.values())
+
+
+def test_the_cache_grows_with_the_length_and_not_with_its_square(tiled: Tiled) -> None:
+    def growth() -> float:
+        short, long = (causal_attention_forward(*inputs(T, T)[:3], scale=0.5)[1] for T in (512, 1024))
+        assert any(short.kept) == any(long.kept) == (kept > 0)
+        return bytes_of(long) / bytes_of(short)
+
+    for kept, least, most in ((0, 1.9, 2.1), (EVERYTHING, 3.3, 4.0)):
+        tiled(128, kept)
+        assert least < growth() < most
+
+
+def test_weights_are_kept_up_to_so_many_bytes(tiled: Tiled) -> None:
+    q, k, v, _ = inputs(200, 200)
+    tiled(128, EVERYTHING)
+    _, cache = causal_attention_forward(q, k, v, scale=0.5)
+    needed = bytes_of(cache.kept)
+    for kept in (needed, needed - 1):
+        tiled(128, kept)
+        _, cache = causal_attention_forward(q, k, v, scale=0.5)
+        assert bytes_of(cache.kept) == (needed if kept == needed else 0)
+
+
+def test_tiles_take_little_memory(tiled: Tiled) -> None:
+    tiled(512, 0)
+    q, k, v, dy = (x.astype(np.float32) for x in inputs(2048, 2048, D=16, batch=1))
+
+    def peak(tap: Tap) -> int:
+        tracemalloc.start()
+        attention(q, k, v, dy, tap)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(no_tap) < peak(same) / 8
+
+
+@pytest.mark.parametrize("shift", [-1e4, 0, 1e4])
+def test_tiles_can_be_merged_in_any_order(shift: float) -> None:
+    normal = np.random.default_rng(7).standard_normal
+    z, v = normal((5, 9)), normal((9, 4))
+
+    def average(keys: slice) -> tuple[Array, Array]:
+        total = np.exp(z[:, keys]).sum(axis=-1, keepdims=True)
+        return np.exp(z[:, keys]) @ v[keys] / total, shift + np.log(total)
+
+    a, b, c = map(average, (slice(0, 2), slice(2, 3), slice(3, 9)))
+    expected = average(slice(0, 9))
+    for merged in (
+        merge_tiles(merge_tiles(a, b), c),
+        merge_tiles(a, merge_tiles(b, c)),
+        merge_tiles(c, merge_tiles(b, a)),
+    ):
+        for found, whole in zip(merged, expected, strict=True):
+            assert relative_error(found, whole) < (1e-11 if shift else 1e-14)  # a total of 1e4 has fewer digits left
+
+
+def test_a_tile_that_is_far_louder_has_all_the_weight() -> None:
+    loud, quiet = (np.array([[3.0]]), np.array([[1e4]])), (np.array([[7.0]]), np.array([[-1e4]]))
+    for merged in (merge_tiles(loud, quiet), merge_tiles(quiet, loud)):
+        np.testing.assert_array_equal(merged, loud)
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_shift_of_all_scores_by_ten_thousand_changes_nothing(sign: int, kept: int, tiled: Tiled) -> None:
+    tiled(128, kept)
+    q, k, v, dy = inputs(200, 200)
+    q[..., -1] = k[..., -1] = 0
+    expected = plain(q, k, v, dy)
+    q[..., -1], k[..., -1] = sign * 200, 100
+    found = attention(q, k, v, dy)
+    for name, x, other in zip(NAMES, found, expected, strict=True):
+        assert np.isfinite(x).all()
+        entries = slice(None) if name in ("y", "dv") else slice(-1)
+        assert relative_error(x[..., entries], other[..., entries]) < 1e-10, name
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+def test_float32_stays(kept: int, tiled: Tiled) -> None:
+    tiled(128, kept)
+    q, k, v, dy = (x.astype(np.float32) for x in inputs(200, 300))
+    y, cache = causal_attention_forward(q, k, v, scale=np.float64(0.5))
+    gradients = causal_attention_backward(dy, cache)
+    assert {x.dtype for x in (y, cache.log_total, *gradients)} == {np.dtype(np.float32)}
