@@ -21,7 +21,7 @@ from . import decode as decoding
 from . import step as steps
 from .plan import Turn
 from .plot import draw_steps
-from .rounds import figures, take_turns
+from .rounds import ContenderError, figures, take_turns
 from .sizes import SIZES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -57,7 +57,7 @@ class Contest(NamedTuple):
 def about() -> None:
     """handgrad and PyTorch side by side, in processes of their own that take turns: medians, and ratios round by round.
 
-    Without PyTorch (`python -m pip install --group benchmarks` does not bring it) handgrad is measured alone.
+    `python -m pip install --group benchmarks` brings PyTorch; without it handgrad is measured alone.
     """
 
 
@@ -78,7 +78,7 @@ def step(
                 partial(steps.prepare, size=SIZES[name], rounds=rounds, threads=threads),
                 steps.difference,
                 steps.AGREE,
-                "losses",
+                "losses and norms of gradients",
             )
             for name in _sizes(sizes)
         ],
@@ -137,7 +137,7 @@ def context(
                 partial(contexts.prepare, context=length, threads=threads),
                 contexts.difference,
                 contexts.AGREE,
-                "norms of the gradients",
+                "y, dq, dk and dv",
             )
             for length in _numbers("--lengths", lengths)
         ],
@@ -164,8 +164,8 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
     make_room(console, pipe=WIDTH)
     agreed = True
     for contest in contests:
-        turns, missing = _hold(contest, rounds, only)
-        for name, why in missing.items():
+        turns, absent = _hold(contest, rounds, only)
+        for name, why in absent.items():
             console.print(f"{contest.title}: {name} takes no part: {why}")
         if turns:
             found = contest.difference(turns)
@@ -255,4 +255,13 @@ def _numbers(option: str, text: str) -> list[int]:
     return [int(number) for number in numbers]
 
 
-app(prog_name="python -m benchmarks")
+def main() -> None:
+    try:
+        app(prog_name="python -m benchmarks")
+    except ContenderError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

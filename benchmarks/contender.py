@@ -23,7 +23,6 @@ def resident() -> tuple[int, int]:
 
 
 def forget_peak() -> None:
-    """So that reading weights from a file does not count."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -39,16 +38,19 @@ def main() -> None:
     module, _, name = function.partition(":")
     try:
         make_ready = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        answer(unavailable=f"{error.name} is not installed")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        answer(absent="PyTorch is not installed")
         return
     libraries, _ = resident()
     turn = make_ready(Path(folder))
-    forget_peak()
     answer(ready=True)
-    for _line in sys.stdin:
+    for number, _line in enumerate(sys.stdin):
         result = turn()
         answer(**result, peak=resident()[1], libraries=libraries)
+        if number == 0:
+            forget_peak()  # reading weights, and compiling, are no part of a step
 
 
 main()

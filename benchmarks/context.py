@@ -1,7 +1,10 @@
 """Causal attention alone, forward and backward, at growing lengths: where its square would show."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from .plan import Turn, write_plan
 
@@ -12,7 +15,7 @@ CONTENDERS = {
 }
 WIDTH, HEADS = 384, 6
 AGREE = 1e-4
-"""How far the norms of the gradients may lie apart, relatively."""
+"""How far y, dq, dk and dv may lie apart, each projected on one random direction and divided by its norm."""
 
 
 def prepare(folder: Path, context: int, threads: int) -> None:
@@ -22,6 +25,6 @@ def prepare(folder: Path, context: int, threads: int) -> None:
 
 
 def difference(turns: Mapping[str, list[Turn]]) -> float:
-    """The largest relative difference between the norms of two contenders' gradients."""
-    norms: list[float] = [played[0]["norm"] for played in turns.values()]
-    return max(norms) / min(norms) - 1
+    """The largest difference between two contenders' projections, relative to the norm of what was projected."""
+    found = [np.array(played[0]["projections"]) for played in turns.values()]
+    return float(np.max([abs(one - other).max() for one, other in itertools.combinations(found, 2)] or [0.0]))

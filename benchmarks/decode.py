@@ -28,4 +28,4 @@ def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
 def difference(turns: Mapping[str, list[Turn]]) -> float:
     """The largest share of tokens that two contenders chose differently."""
     chosen = [np.array([turn["chosen"] for turn in played]) for played in turns.values()]
-    return max((float((one != other).mean()) for one, other in itertools.combinations(chosen, 2)), default=0.0)
+    return float(np.max([(one != other).mean() for one, other in itertools.combinations(chosen, 2)] or [0.0]))

@@ -1,7 +1,6 @@
 """What all contenders of a benchmark are given: a folder with settings, weights and tokens."""
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +32,7 @@ def attention_inputs(plan: SimpleNamespace) -> list[np.ndarray]:
     return [generator.standard_normal(shape, np.float32).swapaxes(1, 2) for _ in range(4)]
 
 
-def norm(arrays: Iterable[np.ndarray]) -> float:
-    """Of all together, in float64."""
-    return math.sqrt(sum(float(np.square(x, dtype=np.float64).sum()) for x in arrays))
+def projections(arrays: Iterable[np.ndarray]) -> list[float]:
+    """Of each on a random direction of its own, as a share of its norm."""
+    generator = np.random.default_rng(1)
+    return [float((x * generator.standard_normal(x.shape)).sum() / np.linalg.norm(x)) for x in arrays]

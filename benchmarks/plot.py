@@ -19,7 +19,9 @@ def draw_steps(record: dict[str, Any], out: Path) -> None:
     from matplotlib.figure import Figure
 
     contests = {
-        title.removeprefix("step "): figures(contest["turns"], MEASURE) for title, contest in record["contests"].items()
+        title.removeprefix("step "): figures(contest["turns"], MEASURE)
+        for title, contest in record["contests"].items()
+        if MEASURE in contest["turns"]
     }
     picture = Figure(figsize=(7, 0.9 + 1.15 * len(contests)), layout="constrained")
     axes = picture.subplots()

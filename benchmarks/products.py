@@ -17,28 +17,27 @@ from .plan import Turn, read_plan
 QUERIES = 64
 """A causal product leaves out the tiles above the diagonal, of so many queries each."""
 
-Shapes = tuple[tuple[int, ...], tuple[int, ...]]
+Product = tuple[tuple[int, ...], tuple[int, ...], str]
+"""The shapes of two factors as they lie in memory, and which of them is transposed: "first", "second" or none."""
 
 
-def shapes(model: SimpleNamespace, batch: int) -> Iterator[Shapes]:
-    """The shapes of the two factors of every product in a step on `batch` sequences."""
+def products(model: SimpleNamespace, batch: int) -> Iterator[Product]:
+    """Every product of a step on `batch` sequences."""
     T, C, F, V, H = model.context, model.width, model.hidden, model.vocabulary, model.heads
     N, D = batch * T, C // H
-    block = [(C, 3 * C), (C, C), (C, 2 * F), (F, C)]
-    for fan_in, fan_out in [*block * model.layers, (C, V)]:
-        yield (N, fan_in), (fan_in, fan_out)  # y = x w
-        yield (N, fan_out), (fan_out, fan_in)  # dx = dy wᵀ
-        yield (fan_in, N), (N, fan_out)  # dw = xᵀ dy
+    matrices = [*[(C, C)] * 4, (C, F), (C, F), (F, C)] * model.layers + [(C, V)]
+    for fan_in, fan_out in matrices:
+        yield (N, fan_in), (fan_in, fan_out), ""  # y = x w
+        yield (N, fan_out), (fan_in, fan_out), "second"  # dx = dy wᵀ
+        yield (N, fan_in), (N, fan_out), "first"  # dw = xᵀ dy
     for _ in range(model.layers):
         for first in range(0, T, QUERIES):
             rows, seen = min(QUERIES, T - first), min(first + QUERIES, T)
-            heads = (batch, H)
-            for _ in range(2):  # q kᵀ, dy vᵀ
-                yield (*heads, rows, D), (*heads, D, seen)
-            for _ in range(2):  # p v, dz k
-                yield (*heads, rows, seen), (*heads, seen, D)
-            for _ in range(2):  # pᵀ dy, dzᵀ q
-                yield (*heads, seen, rows), (*heads, rows, D)
+            queries, keys, weights = (batch, H, rows, D), (batch, H, seen, D), (batch, H, rows, seen)
+            for _ in range(2):
+                yield queries, keys, "second"  # q kᵀ, dy vᵀ
+                yield weights, keys, ""  # p v, dz k
+                yield weights, queries, "first"  # pᵀ dy, dzᵀ q
 
 
 def step(folder: Path) -> Callable[[], Turn]:
@@ -47,18 +46,21 @@ def step(folder: Path) -> Callable[[], Turn]:
     parts = [plan.training.batch * n // plan.threads for n in range(plan.threads + 1)]
 
     def operands(batch: int) -> list[tuple[Array, Array, Array]]:
+        """Factors and result of each product; equal shapes share their memory, which makes it a floor."""
         factors: dict[tuple[int, ...], Array] = {}
         results: dict[tuple[int, ...], Array] = {}
 
-        def factor(shape: tuple[int, ...]) -> Array:
+        def factor(shape: tuple[int, ...], transposed: bool) -> Array:
             if shape not in factors:
                 factors[shape] = generator.standard_normal(shape, np.float32)
-            return factors[shape]
+            return factors[shape].swapaxes(-1, -2) if transposed else factors[shape]
 
-        def result(shape: tuple[int, ...]) -> Array:
-            return results.setdefault(shape, np.empty(shape, np.float32))
-
-        return [(factor(a), factor(b), result((*a[:-1], b[-1]))) for a, b in shapes(plan.model, batch)]
+        made = []
+        for first, second, transposed in products(plan.model, batch):
+            a, b = factor(first, transposed == "first"), factor(second, transposed == "second")
+            shape = (*a.shape[:-1], b.shape[-1])
+            made.append((a, b, results.setdefault(shape, np.empty(shape, np.float32))))
+        return made
 
     shards = [operands(end - start) for start, end in itertools.pairwise(parts)]
     pool = ThreadPoolExecutor(plan.threads)

@@ -20,39 +20,39 @@ SETTLE = 0.05
 """Seconds between turns, in which the last one's threads stop to spin."""
 
 
+class AbsentError(Exception):
+    """A contender takes no part, since what it needs is not installed."""
+
+
 class ContenderError(Exception):
-    """A contender could not take part; the message says why."""
+    """A contender failed; its own words are on the standard error."""
 
 
 def take_turns(
     contenders: Mapping[str, str], folder: Path, rounds: int, told: Callable[[str, int], None]
 ) -> tuple[dict[str, list[Turn]], dict[str, str]]:
-    """All turns of each contender: one as a warm-up, then `rounds` that count; and why those that are missing are.
+    """All turns of each contender: one as a warm-up, then `rounds` that count; and why others take no part.
 
     `contenders`: for each name the function, as `module:function`, that makes it ready: it takes the folder and returns
     what a turn calls. Who begins a round goes round. `told` hears who is at it, and in which round.
     """
     with ExitStack() as stack:
-        players, missing = {}, {}
+        players, absent = {}, {}
         for name, function in contenders.items():
             told(name, 0)
             try:
                 players[name] = stack.enter_context(_player(function, folder))
-            except ContenderError as error:
-                missing[name] = str(error)
+            except AbsentError as error:
+                absent[name] = str(error)
         turns: dict[str, list[Turn]] = {name: [] for name in players}
         for round_ in range(rounds + 1):
-            names = list(turns)
+            names = list(players)
             first = round_ % max(1, len(names))
             for name in names[first:] + names[:first]:
                 told(name, round_)
-                try:
-                    turns[name].append(players[name]())
-                except ContenderError as error:
-                    missing[name] = str(error)
-                    del turns[name]
+                turns[name].append(players[name]())
                 time.sleep(SETTLE)
-    return turns, missing
+    return turns, absent
 
 
 @contextmanager
@@ -65,15 +65,16 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
     def answer() -> Turn:
         line = from_child.readline()
         if not line:
-            raise ContenderError(f"ended with status {child.wait()}; what it said is above")
+            raise ContenderError(f"{function} ended with status {child.wait()}; what it said is above")
         turn: Turn = json.loads(line)
-        if why := turn.get("unavailable"):
-            raise ContenderError(why)
+        if why := turn.get("absent"):
+            raise AbsentError(why)
         return turn
 
     def turn() -> Turn:
-        to_child.write("turn\n")
-        to_child.flush()
+        with suppress(BrokenPipeError):  # it has ended, as its missing answer will show
+            to_child.write("turn\n")
+            to_child.flush()
         return answer()
 
     try:
@@ -109,7 +110,7 @@ def figures(turns: Mapping[str, list[Turn]], measure: str) -> dict[str, Figures]
         name: Figures(
             median(seconds[name]),
             [mine / theirs for mine, theirs in zip(seconds[name], seconds[measure], strict=True)],
-            max(turn["peak"] for turn in turns[name]),
+            max(turn["peak"] for turn in turns[name][1:]),
             turns[name][-1]["libraries"],
         )
         for name in turns

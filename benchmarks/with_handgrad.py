@@ -6,13 +6,14 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
 from handgrad.machine import keep_freed_memory, single_threaded_blas
 from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, load_parameters
 from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
 
-from .plan import TOKENS, WEIGHTS, Turn, attention_inputs, norm, read_plan
+from .plan import TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan
 
 
 def step(folder: Path) -> Callable[[], Turn]:
@@ -23,8 +24,9 @@ def step(folder: Path) -> Callable[[], Turn]:
 
     def turn() -> Turn:
         start = perf_counter()
-        losses = [trainer.step().loss for _ in range(plan.steps)]
-        return {"seconds": (perf_counter() - start) / plan.steps, "losses": losses}
+        made = [trainer.step() for _ in range(plan.steps)]
+        seconds = (perf_counter() - start) / plan.steps
+        return {"seconds": seconds, "losses": [x.loss for x in made], "norms": [x.gradient_norm for x in made]}
 
     return turn
 
@@ -40,9 +42,10 @@ def decode(folder: Path) -> Callable[[], Turn]:
         tokens = np.zeros((plan.batch, 1), np.int64)
         chosen = []
         start = perf_counter()
-        for _ in range(plan.tokens):
-            tokens = decoder.read(tokens).argmax(axis=-1)[:, None]
-            chosen.append(tokens)
+        with threadpool_limits(plan.threads, "blas"):
+            for _ in range(plan.tokens):
+                tokens = decoder.read(tokens).argmax(axis=-1)[:, None]
+                chosen.append(tokens)
         return {"seconds": (perf_counter() - start) / plan.tokens, "chosen": np.hstack(chosen).tolist()}
 
     return turn
@@ -67,8 +70,8 @@ def _attention(folder: Path, tap: Tap) -> Callable[[], Turn]:
 
     def both(sequence: list[Array]) -> tuple[Array, ...]:
         q, k, v, dy = sequence
-        _, cache = causal_attention_forward(q, k, v, scale=q.shape[-1] ** -0.5, tap=tap)
-        return causal_attention_backward(dy, cache, tap=tap)
+        y, cache = causal_attention_forward(q, k, v, scale=q.shape[-1] ** -0.5, tap=tap)
+        return y, *causal_attention_backward(dy, cache, tap=tap)
 
     def turn() -> Turn:
         start = perf_counter()
@@ -76,7 +79,7 @@ def _attention(folder: Path, tap: Tap) -> Callable[[], Turn]:
             for _ in range(plan.steps):
                 found = list(pool.map(both, sequences))
         seconds = (perf_counter() - start) / plan.steps
-        return {"seconds": seconds, "norm": norm(x for gradients in found for x in gradients)}
+        return {"seconds": seconds, "projections": projections(map(np.concatenate, zip(*found, strict=True)))}
 
     return turn
 

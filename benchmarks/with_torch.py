@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .plan import BATCHES, WEIGHTS, Turn, attention_inputs, norm, read_plan
+from .plan import BATCHES, WEIGHTS, Turn, attention_inputs, projections, read_plan
 from .torch_gpt import Cache, load, next_logits
 
 
@@ -36,19 +36,19 @@ def _step(folder: Path, prepare: Callable[[Any], Any]) -> Callable[[], Turn]:
     )
     forward = prepare(model)
 
-    def update() -> float:
+    def update() -> tuple[float, float]:
         windows = next(batches)
         optimizer.zero_grad(set_to_none=True)
         loss = forward(windows[:, :-1], windows[:, 1:])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), plan.training.clip)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), plan.training.clip)
         optimizer.step()
-        return loss.item()
+        return loss.item(), norm.item()
 
     def turn() -> Turn:
         start = perf_counter()
-        losses = [update() for _ in range(plan.steps)]
-        return {"seconds": (perf_counter() - start) / plan.steps, "losses": losses}
+        losses, norms = zip(*(update() for _ in range(plan.steps)), strict=True)
+        return {"seconds": (perf_counter() - start) / plan.steps, "losses": losses, "norms": norms}
 
     return turn
 
@@ -83,8 +83,8 @@ def attention(folder: Path) -> Callable[[], Turn]:
         start = perf_counter()
         for _ in range(plan.steps):
             y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            found = torch.autograd.grad(y, (q, k, v), dy)
+            gradients = torch.autograd.grad(y, (q, k, v), dy)
         seconds = (perf_counter() - start) / plan.steps
-        return {"seconds": seconds, "norm": norm(x.numpy() for x in found)}
+        return {"seconds": seconds, "projections": projections(x.detach().numpy() for x in (y, *gradients))}
 
     return turn

@@ -22,10 +22,10 @@ def softmax(z: Any) -> Any:
     return anp.exp(z) / anp.sum(anp.exp(z), axis=-1, keepdims=True)
 
 
-def causal_attention(q: Any, k: Any, v: Any) -> Any:
-    T, D = q.shape[2:]
-    scores = anp.einsum("bhtd,bhsd->bhts", q, k) / np.sqrt(D)
-    weights = softmax(anp.where(np.tril(np.ones((T, T), bool)), scores, -1e30))
+def causal_attention(q: Any, k: Any, v: Any, scale: float | None = None) -> Any:
+    (T, D), S = q.shape[2:], k.shape[2]
+    scores = anp.einsum("bhtd,bhsd->bhts", q, k) * (D**-0.5 if scale is None else scale)
+    weights = softmax(anp.where(np.tril(np.ones((T, S), bool), S - T), scores, -1e30))
     return anp.einsum("bhts,bhsd->bhtd", weights, v)
 
 

@@ -9,8 +9,12 @@ from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
 
-MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, 2**31 - 1), "ARENA_MAX": (-8, 1)}
-"""glibc's parameters by name: the number that <malloc.h> gives each, and the value that it gets here."""
+MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, -1), "ARENA_MAX": (-8, 1)}
+"""glibc's parameters: the number that <malloc.h> gives each, and the value that it gets here.
+
+Never a mapping of its own for a large array, never give memory back; and one arena, so that what one thread has freed
+serves the others too.
+"""
 
 
 def cores() -> int:

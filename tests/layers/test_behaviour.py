@@ -6,6 +6,7 @@ from jaxtyping import TypeCheckError
 
 from handgrad import layers
 from handgrad.layers import IGNORE_INDEX
+from handgrad.proof import relative_error
 
 normal = np.random.default_rng(6).standard_normal
 
@@ -87,6 +88,25 @@ def test_fewer_queries_than_keys_are_those_of_the_last_positions() -> None:
     for T in (1, 2, 5):
         last, _ = layers.causal_attention_forward(q[:, :, -T:], k, v, scale=0.5)
         np.testing.assert_allclose(last, whole[:, :, -T:], rtol=1e-13)
+
+
+def test_more_queries_than_keys_are_refused() -> None:
+    q, k, v = normal((1, 1, 5, 2)), normal((1, 1, 3, 2)), normal((1, 1, 3, 2))
+    with pytest.raises(ValueError, match=r"^5 queries, but only 3 keys$"):
+        layers.causal_attention_forward(q, k, v, scale=1.0)
+
+
+def test_attention_in_float32_is_as_accurate_as_float32_is() -> None:
+    """By tiles, with weights that are kept and with weights that are computed again."""
+    for T in (100, 1500):
+        q, k, v, dy = normal((4, 1, 2, T, 8))
+        y, cache = layers.causal_attention_forward(q, k, v, scale=0.5)
+        singles = [x.astype(np.float32) for x in (q, k, v, dy)]
+        single_y, single_cache = layers.causal_attention_forward(*singles[:3], scale=0.5)
+        found = (single_y, *layers.causal_attention_backward(singles[3], single_cache))
+        assert bool(single_cache.kept[0]) == (T == 100)
+        for one, expected in zip(found, (y, *layers.causal_attention_backward(dy, cache)), strict=True):
+            assert relative_error(one, expected) < 1e-5
 
 
 def test_positions_may_start_later() -> None:

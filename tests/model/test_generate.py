@@ -1,6 +1,7 @@
 """Sampling: the distribution that is drawn from, and the draw."""
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -166,3 +167,16 @@ def test_the_stop_that_begins_first_ends_the_text_however_it_is_cut() -> None:
 def test_a_decoder_is_for_as_many_texts_as_it_was_made_for() -> None:
     with pytest.raises(ValueError, match=r"^1 texts, but the decoder is for 3$"):
         Decoder(PARAMETERS.tree, CONFIG, batch=3).read(np.array([[1, 2]]))
+
+
+def test_a_long_prompt_is_read_without_all_its_scores_at_once() -> None:
+    """The decoder's tap wants keys and values; attention goes by tiles all the same."""
+    config = ModelConfig(layers=2, heads=2, width=8, hidden=8, context=1024, vocabulary=5)
+    decoder = Decoder(initial_parameters(config).tree, config)
+    tracemalloc.start()
+    try:
+        decoder.read(np.zeros((1, 1024), int))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * 2 * 1024**2 * 4 * config.layers  # of the scores of all heads and layers, in bytes

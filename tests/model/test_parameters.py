@@ -54,14 +54,6 @@ def test_names_tree_and_flat_vector_share_one_memory() -> None:
     assert set(parameters.flat) == set(range(1, len(SHAPES) + 1))  # every entry has a name, and just one
 
 
-def test_matrices_come_first_and_decay_alone() -> None:
-    parameters = Parameters(CONFIG)
-    for tensor in parameters.values():
-        tensor[...] = tensor.ndim
-    assert set(parameters.matrices) == {2}
-    assert set(parameters.flat[parameters.matrices.size :]) == {1}
-
-
 def test_a_copy_from_a_tree_or_a_mapping_is_a_copy() -> None:
     parameters = initial_parameters(CONFIG)
     for copy in (Parameters.from_tree(CONFIG, parameters.tree), Parameters.from_mapping(CONFIG, parameters)):

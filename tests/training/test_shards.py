@@ -51,8 +51,20 @@ def test_the_order_in_which_shards_are_done_changes_no_bit(shards: int) -> None:
 
 
 def gradients_of(trainer: Trainer, batch: Batch) -> list[Any]:
-    loss, tree, norm = trainer.loss_and_gradients(batch)
+    loss, tree, norm = trainer.batch_gradients(batch)
     return [loss, norm, *leaves(tree)]
+
+
+@pytest.mark.parametrize(("shards", "held"), [(1, 1), (2, 2), (3, 2), (4, 3), (5, 3), (8, 4), (9, 4)])
+def test_one_after_the_other_shards_hold_no_more_than_their_logarithm(shards: int, held: int) -> None:
+    """1 + log2, rounded down where the tree is not full: what waits, and what has just come."""
+    gradients, most = GradientSum(), 0
+    gradients.begin(shards)
+    for shard, piece in enumerate(pieces(shards)):
+        most = max(most, len(gradients._waiting) + 1)
+        gradients.add(shard, "head", piece)
+    assert most == held
+    assert not gradients._waiting
 
 
 @pytest.mark.parametrize(("shards", "accumulation"), [(1, 1), (2, 1), (3, 1), (5, 1), (5, 2), (7, 1)])

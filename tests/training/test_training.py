@@ -1,5 +1,6 @@
 """Training: each part against its definition, and the loop as a whole."""
 
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -188,7 +189,7 @@ def test_any_number_of_shards_gives_the_gradient_of_the_batch(shards: int) -> No
     trainer = in_float64(TrainingConfig(batch=12, shards=shards))
     batch = training_batch(trainer.corpus.training, 8, 12, seed=0, step=1)
     loss, gradients = trainer.model.loss_and_gradients(*batch)
-    assert_same(trainer.loss_and_gradients(batch), loss, gradients)
+    assert_same(trainer.batch_gradients(batch), loss, gradients)
 
 
 def test_a_shard_counts_by_its_targets_that_count() -> None:
@@ -198,7 +199,7 @@ def test_a_shard_counts_by_its_targets_that_count() -> None:
     targets[:2] = IGNORE_INDEX  # all of the first shard
     targets[3, 1:] = IGNORE_INDEX
     loss, gradients = trainer.model.loss_and_gradients(tokens, targets)
-    assert_same(trainer.loss_and_gradients(Batch(tokens, targets)), loss, gradients)
+    assert_same(trainer.batch_gradients(Batch(tokens, targets)), loss, gradients)
 
 
 def test_accumulation_gives_the_gradient_of_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,11 +211,11 @@ def test_accumulation_gives_the_gradient_of_the_batch(monkeypatch: pytest.Monkey
         targets[0] = IGNORE_INDEX
         targets[3, 2:] = IGNORE_INDEX
         loss, gradients = trainer.model.loss_and_gradients(tokens, targets)
-        assert_same(trainer.loss_and_gradients(Batch(tokens, targets)), loss, gradients)
+        assert_same(trainer.batch_gradients(Batch(tokens, targets)), loss, gradients)
 
 
 def test_accumulation_works_off_one_part_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = new_trainer(TEXT, batch=6, accumulation=3, shards=2, **TINY)
+    trainer = new_trainer(TEXT, batch=6, accumulation=3, shards=99, **TINY)
     at_once: list[int] = []
     begin = GradientSum.begin
 
@@ -286,16 +287,17 @@ def test_a_text_of_one_character_trains() -> None:
 
 
 def test_blas_has_one_thread_while_shards_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = new_trainer(TEXT, **TINY)
-    work = trainer.loss_and_gradients
+    """Also where the gradients are asked for without an update."""
+    trainer = new_trainer(TEXT, shards=1, **TINY)
+    work = trainer._shard
     seen: list[int] = []
 
-    def watched(batch: Batch) -> tuple[float, GPTParameters, float]:
+    def watched(*arguments: Any) -> float:
         seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
-        return work(batch)
+        return work(*arguments)
 
-    monkeypatch.setattr(trainer, "loss_and_gradients", watched)
-    trainer.step()
+    monkeypatch.setattr(trainer, "_shard", watched)
+    trainer.batch_gradients(training_batch(trainer.corpus.training, 8, 2, seed=0, step=1))
     assert set(seen) <= {1}
 
 
@@ -354,3 +356,33 @@ def test_evaluations_cut_the_run_into_equal_parts_and_the_last_is_at_its_end(ste
     expected = sorted({round(steps * part / parts) for part in range(1, parts + 1)})
     assert [step for step in range(1, steps + 1) if trainer._is_evaluated(step)] == expected
     assert expected[-1] == steps
+
+
+def test_an_update_on_threads_that_overflows_warns_nobody() -> None:
+    """What overflows in an update is named in the next step; as an error, a warning would leave half an update."""
+    trainer = new_trainer(TEXT, shards=2, threads=2, learning_rate=1e45, final_learning_rate=0, warmup=0, **TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.step()
+        with pytest.raises(TrainingError, match=r"^step 2: "):
+            trainer.step()
+
+
+def test_a_shard_that_fails_ends_the_step_and_leaves_the_trainer_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = new_trainer(TEXT, shards=4, threads=2, **TINY)
+    before = trainer.model.parameters.flat.copy()
+    work = trainer._shard
+
+    def failing(number: int, *others: Any) -> float:
+        if number == 1:
+            raise MemoryError("no room")
+        return work(number, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_shard", failing)
+        with pytest.raises(MemoryError, match="no room"):
+            trainer.step()
+    np.testing.assert_array_equal(trainer.model.parameters.flat, before)
+    other = new_trainer(TEXT, shards=4, threads=1, **TINY)
+    assert trainer.step() == other.step()
+    np.testing.assert_array_equal(trainer.model.parameters.flat, other.model.parameters.flat)

@@ -52,7 +52,7 @@ def info(run: RunFolder) -> None:
         ],
         f"Memory to train with batches of {training.batch}{in_parts}": [
             ("weights", _size(needed.weights)),
-            ("gradients", _size(needed.gradients), f"their sum, and what {training.shards} shards add to it at a time"),
+            ("gradients", _size(needed.gradients), "their sum, and what each shard adds to it at a time"),
             ("moments", _size(needed.moments), "AdamW's two running means"),
             ("activations", _size(needed.activations), "what the backward needs of the forward"),
             ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),

@@ -29,7 +29,7 @@ from .positions import PositionsCache, positions_backward, positions_forward
 from .silu import SiluCache, silu_backward, silu_forward
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 from .swiglu import SwigluCache, swiglu_backward, swiglu_forward
-from .tap import Tap, no_tap, within
+from .tap import Tap, TapOf, no_tap, within
 
 __all__ = [
     "IGNORE_INDEX",
@@ -46,6 +46,7 @@ __all__ = [
     "SoftmaxCache",
     "SwigluCache",
     "Tap",
+    "TapOf",
     "causal_attention_backward",
     "causal_attention_forward",
     "causal_mask",

@@ -16,12 +16,14 @@ from jaxtyping import Float, Inexact
 
 from .arrays import Array, row_sums
 from .softmax import SoftmaxCache, softmax_backward, softmax_forward
-from .tap import Tap, no_tap
+from .tap import Tap, no_tap, sees
 
 KEYS = 512
 """Keys in a tile at most."""
-KEPT_BYTES = 1 << 24
-"""What the weights of all tiles may take for the forward to leave them to the backward, which else makes them again."""
+KEPT_BYTES = 1 << 22
+"""What a sequence's weights may take for the forward to leave them to the backward, which else computes them again."""
+
+TAPS = ("scores", "masked_scores", "weights")
 
 
 class Tile(NamedTuple):
@@ -32,7 +34,7 @@ class Tile(NamedTuple):
     diagonal: bool
 
 
-Rows = tuple[tuple[Tile, ...], ...]
+Blocks = tuple[tuple[Tile, ...], ...]
 """For each block of queries all its tiles, from the diagonal to the left."""
 Kept = tuple[Array, Array]
 
@@ -43,13 +45,13 @@ class CausalAttentionCache(NamedTuple):
     v: Array
     scale: float
     y: Array
-    log_total: Array
-    rows: Rows
+    logsumexp: Array
+    blocks: Blocks
     kept: tuple[tuple[Kept, ...], ...]
     """Of each tile what softmax gave and what v met, which differ where a tap replaced the weights; or of no tile."""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def causal_mask(T: int) -> Float[Array, "T T"]:
     """0 where a query (row) may see a key (column), minus infinity to the right of it. Read-only."""
     mask = np.triu(np.full((T, T), -np.inf, np.float32), k=1)  # float32: added to, it widens no dtype
@@ -74,8 +76,8 @@ def causal_attention_forward(
     scores that large is nearly one-hot, where its gradient vanishes. The mask is minus infinity above the diagonal, so
     a future key's weight is exactly 0 whatever the scores are.
 
-    A tile is a small attention of its own, and `merge_tiles` joins what its queries found in two of them. With a tap
-    there is but one, so that `scores`, `masked_scores` and `weights` can be seen whole.
+    A tile is a small attention of its own, and `merge_tiles` joins what its queries found in two of them. There is but
+    one for a tap that sees `scores`, `masked_scores` or `weights`, so that they exist whole.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
     """
@@ -83,24 +85,28 @@ def causal_attention_forward(
     B, H, T, D = q.shape
     q_scaled = q * scale
     y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
-    log_total = np.empty((B, H, T, 1), q.dtype)
-    rows = tile_rows(T, k.shape[2]) if tap is no_tap else one_tile(T, k.shape[2])
-    keep = tap is not no_tap or _entries(rows) * B * H * q.itemsize <= KEPT_BYTES
+    logsumexp = np.empty((B, H, T, 1), q.dtype)
+    S = k.shape[2]
+    if S < T:
+        raise ValueError(f"{T} queries, but only {S} keys")
+    whole = sees(tap, *TAPS)
+    blocks = one_tile(T, S) if whole else tile_blocks(T, S)
+    keep = whole or _entries(blocks) * H * q.itemsize <= KEPT_BYTES
     kept = []
-    for tiles in rows:
-        queries, found, kept_row = tiles[0].queries, [], []
+    for tiles in blocks:
+        queries, found, kept_block = tiles[0].queries, [], []
         for tile in tiles:
             probabilities, softmax = softmax_forward(_masked_scores(q_scaled, k, tile, tap))  # (B, H, t, s)
             weights = tap("weights", probabilities)
-            found.append((weights @ v[:, :, tile.keys], softmax.log_total))
+            found.append((weights @ v[:, :, tile.keys], softmax.logsumexp))
             if keep:
-                kept_row.append((probabilities, weights))
-        y[:, :, queries], log_total[:, :, queries] = reduce(merge_tiles, found)
+                kept_block.append((probabilities, weights))
+        y[:, :, queries], logsumexp[:, :, queries] = reduce(merge_tiles, found)
         if len(tiles) > 1:  # softmax took each tile's keys for all that there are
-            for (probabilities, _), (_, tile_log_total) in zip(kept_row, found, strict=False):
-                probabilities *= np.exp(tile_log_total - log_total[:, :, queries])
-        kept.append(tuple(kept_row))
-    return y, CausalAttentionCache(q_scaled, k, v, scale, y, log_total, rows, tuple(kept))
+            for (probabilities, _), (_, tile_logsumexp) in zip(kept_block, found, strict=False):
+                probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])
+        kept.append(tuple(kept_block))
+    return y, CausalAttentionCache(q_scaled, k, v, scale, y, logsumexp, blocks, tuple(kept))
 
 
 def causal_attention_backward(
@@ -120,22 +126,24 @@ def causal_attention_backward(
     The row sum needs all keys, but no tile has them; y has: $\sum_s \mathrm{d}p_{ts}\, p_{ts} = \mathrm{d}y_t \cdot
     \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is $e^{z - \log\mathrm{total}}$.
     """
-    q_scaled, k, v, scale, y, log_total, rows, kept = cache
-    if tap is not no_tap and len(rows[0]) * len(rows) > 1:
-        rows, kept = one_tile(q_scaled.shape[2], k.shape[2]), ((),)
+    q_scaled, k, v, scale, y, logsumexp, blocks, kept = cache
+    if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:
+        blocks, kept = one_tile(q_scaled.shape[2], k.shape[2]), ((),)
     dq_scaled, dk, dv = (np.zeros_like(x) for x in (q_scaled, k, v))
-    for tiles, kept_row in zip(rows, kept, strict=True):
+    for tiles, kept_block in zip(blocks, kept, strict=True):
         queries = tiles[0].queries
-        q_rows, dy_rows, log_total_rows = q_scaled[:, :, queries], dy[:, :, queries], log_total[:, :, queries]
-        row_sum = row_sums(dy_rows * y[:, :, queries]) if len(tiles) > 1 else None  # in one tile softmax's own will do
-        for tile, kept_tile in zip_longest(tiles, kept_row):
-            probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - log_total_rows),) * 2
-            dv[:, :, tile.keys] += weights.swapaxes(-1, -2) @ dy_rows  # y = weights @ v
-            dweights = tap("weights", dy_rows @ v[:, :, tile.keys].swapaxes(-1, -2))
-            softmax = SoftmaxCache(probabilities, log_total_rows)
-            dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax, mean_dy=row_sum))
+        q_block, dy_block, logsumexp_block = q_scaled[:, :, queries], dy[:, :, queries], logsumexp[:, :, queries]
+        mean_dweights = (
+            row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None
+        )  # in one tile softmax's own will do
+        for tile, kept_tile in zip_longest(tiles, kept_block):
+            probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2
+            dv[:, :, tile.keys] += weights.swapaxes(-1, -2) @ dy_block  # y = weights @ v
+            dweights = tap("weights", dy_block @ v[:, :, tile.keys].swapaxes(-1, -2))
+            softmax = SoftmaxCache(probabilities, logsumexp_block)
+            dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax, mean_dy=mean_dweights))
             dscores = tap("scores", dmasked_scores)  # + mask, a constant
-            dk[:, :, tile.keys] += dscores.swapaxes(-1, -2) @ q_rows  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
+            dk[:, :, tile.keys] += dscores.swapaxes(-1, -2) @ q_block  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
             dq_scaled[:, :, queries] += dscores @ k[:, :, tile.keys]
     dq = np.multiply(dq_scaled, scale, out=dq_scaled)  # q_scaled = q * scale
     return dq, dk, dv
@@ -152,12 +160,11 @@ def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[A
     """
     (y_1, l_1), (y_2, l_2) = one, other
     maximum = np.maximum(l_1.real, l_2.real)  # cancels, as in softmax
-    log_total = maximum + np.log(np.exp(l_1 - maximum) + np.exp(l_2 - maximum))
-    return np.exp(l_1 - log_total) * y_1 + np.exp(l_2 - log_total) * y_2, log_total
+    logsumexp = maximum + np.log(np.exp(l_1 - maximum) + np.exp(l_2 - maximum))
+    return np.exp(l_1 - logsumexp) * y_1 + np.exp(l_2 - logsumexp) * y_2, logsumexp
 
 
-@lru_cache(maxsize=64)
-def tile_rows(T: int, S: int) -> Rows:
+def tile_blocks(T: int, S: int) -> Blocks:
     """The tiles of T queries that are the last of S positions; what no query of a block sees is in none."""
     block = min(KEYS, 64 if S <= KEYS else 128)  # little is wasted above the diagonal, or products are larger: measured
     return tuple(
@@ -169,14 +176,14 @@ def tile_rows(T: int, S: int) -> Rows:
     )
 
 
-def one_tile(T: int, S: int) -> Rows:
+def one_tile(T: int, S: int) -> Blocks:
     return ((Tile(slice(0, T), slice(0, S), diagonal=True),),)
 
 
-def _entries(rows: Rows) -> int:
+def _entries(blocks: Blocks) -> int:
     """How many scores there are in all tiles."""
     return sum(
-        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in rows for queries, keys, _ in tiles
+        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in blocks for queries, keys, _ in tiles
     )
 
 

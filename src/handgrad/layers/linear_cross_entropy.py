@@ -1,6 +1,6 @@
-"""loss = cross_entropy(x @ w, targets), some rows at a time: a third of the memory where the vocabulary is large.
+"""loss = cross_entropy(x @ w, targets), some rows at a time: half the memory where the vocabulary is large.
 
-All rows' probabilities are kept for the backward, but never all their logits, nor the logits' gradients.
+All rows' probabilities are kept for the backward, but never all their logits, nor the logits' gradients, beside them.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Inexact, Integer
 from .arrays import Array, as_rows
 from .cross_entropy import IGNORE_INDEX, CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 from .linear import LinearCache, linear_backward, linear_forward
-from .tap import Tap, no_tap
+from .tap import Tap, no_tap, sees
 
 CHUNK_BYTES = 1 << 27
 """Of logits at a time. Each chunk adds to dw, (C, V); of fewer rows than some hundreds that would cost time."""
@@ -43,18 +43,19 @@ def linear_cross_entropy_forward(
     $$ \mathrm{loss} = \sum_{\mathrm{chunks}} \frac{N_{\mathrm{chunk}}}{N}\,
        \mathrm{cross\ entropy}(x_{\mathrm{chunk}}\,w,\; \mathrm{targets}_{\mathrm{chunk}}) $$
 
-    with N the number of targets that count: the mean over all is the mean of the chunks' means, each by its share. With
-    a tap there is one chunk, so that `logits` can be seen whole.
+    with N the number of targets that count: the mean over all is the mean of the chunks' means, each by its share. For
+    a tap that sees `logits` there is one chunk, so that they exist whole.
     """
     shape = (*x.shape[:-1], w.shape[-1])
     rows, row_targets = as_rows(x), targets.reshape(-1)
-    size = max(1, CHUNK_BYTES // (w.shape[-1] * x.itemsize)) if tap is no_tap else len(rows)
+    whole = sees(tap, "logits")
+    size = max(1, len(rows) if whole else CHUNK_BYTES // (w.shape[-1] * x.itemsize))
     counted = row_targets != ignore_index
     all_counted = max(1, int(np.count_nonzero(counted)))
     loss, chunks = np.zeros((), x.dtype), []
-    for chunk in (slice(start, start + size) for start in range(0, len(rows), size)):
+    for chunk in (slice(start, start + size) for start in range(0, max(1, len(rows)), size)):
         logits, linear = linear_forward(rows[chunk], w)
-        if tap is not no_tap:
+        if whole:
             logits = as_rows(tap("logits", logits.reshape(shape)))
         chunk_loss, cross_entropy = cross_entropy_forward(logits, row_targets[chunk], ignore_index=ignore_index)
         share = int(np.count_nonzero(counted[chunk])) / all_counted
@@ -73,7 +74,7 @@ def linear_cross_entropy_backward(
     """
     chunks, shape = cache
     dlogits = (cross_entropy_backward(np.asarray(dloss * share), cached) for _, cached, share in chunks)
-    if tap is not no_tap:
+    if sees(tap, "logits"):
         whole = as_rows(tap("logits", np.concatenate(list(dlogits)).reshape(shape)))
         ends = np.cumsum([len(linear.x) for linear, _, _ in chunks])
         dlogits = (part for part in np.split(whole, ends[:-1]))

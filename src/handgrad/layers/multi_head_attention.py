@@ -56,7 +56,7 @@ def multi_head_attention_forward(
     all_q, q_cache = linear_forward(x, w_q)  # (B, T, C)
     all_k, k_cache = linear_forward(x, w_k)
     all_v, v_cache = linear_forward(x, w_v)
-    q, k, v = (tap(name, split_heads(x, heads)) for name, x in zip("qkv", (all_q, all_k, all_v), strict=True))
+    q, k, v = (tap(name, split_heads(part, heads)) for name, part in zip("qkv", (all_q, all_k, all_v), strict=True))
     context, attention = causal_attention_forward(q, k, v, scale=D**-0.5 if scale is None else scale, tap=tap)
     context = tap("context", context)  # (B, H, T, D)
     y, out = linear_forward(merge_heads(context), w_o)

@@ -24,7 +24,7 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
     """
     lowest = -0.98 * np.log(np.finfo(x.dtype).max)
-    sigmoid = np.exp(-np.clip(x, lowest, np.inf))  # complex numbers by their real parts; faster than np.maximum
+    sigmoid = np.exp(-np.clip(x, lowest, np.inf))  # complex numbers by their real parts
     sigmoid += 1
     np.divide(1, sigmoid, out=sigmoid)  # faster than np.reciprocal
     y = x * sigmoid

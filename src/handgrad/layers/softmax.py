@@ -10,8 +10,8 @@ from .arrays import Array, row_sums
 
 class SoftmaxCache(NamedTuple):
     y: Array
-    log_total: Array
-    """The logarithm of the denominator: y = exp(z - log_total)."""
+    logsumexp: Array
+    """The logarithm of the denominator: y = exp(z - logsumexp)."""
 
 
 def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*batch N"], SoftmaxCache]:

@@ -11,13 +11,12 @@ from .tap import Tap, no_tap
 
 
 class SwigluCache(NamedTuple):
-    gate: LinearCache
-    up: LinearCache
-    silu: SiluCache
+    gate_cache: LinearCache
+    up_cache: LinearCache
+    silu_cache: SiluCache
     activated: Array
-    factor: Array
-    """What `activated` was multiplied by: the output of `up`."""
-    down: LinearCache
+    up: Array
+    down_cache: LinearCache
 
 
 def swiglu_forward(
@@ -40,11 +39,11 @@ def swiglu_forward(
     gate, gate_cache = linear_forward(x, w_gate)  # (*batch, F)
     up, up_cache = linear_forward(x, w_up)
     gate, up = tap("gate", gate), tap("up", up)
-    activated, silu = silu_forward(gate)
+    activated, silu_cache = silu_forward(gate)
     activated = tap("activated", activated)
     hidden = tap("hidden", activated * up)
-    y, down = linear_forward(hidden, w_down)  # (*batch, C)
-    return tap("output", y), SwigluCache(gate_cache, up_cache, silu, activated, up, down)
+    y, down_cache = linear_forward(hidden, w_down)  # (*batch, C)
+    return tap("output", y), SwigluCache(gate_cache, up_cache, silu_cache, activated, up, down_cache)
 
 
 def swiglu_backward(
@@ -60,12 +59,12 @@ def swiglu_backward(
 
     A product passes to each factor the gradient times the *other* factor; that is all there is to a gate.
     """
-    dhidden, dw_down = linear_backward(tap("output", dy), cache.down)
+    dhidden, dw_down = linear_backward(tap("output", dy), cache.down_cache)
     dhidden = tap("hidden", dhidden)
-    dactivated = tap("activated", dhidden * cache.factor)  # hidden = activated * up
+    dactivated = tap("activated", dhidden * cache.up)  # hidden = activated * up
     dup = tap("up", dhidden * cache.activated)
-    dgate = tap("gate", silu_backward(dactivated, cache.silu))
-    dx, dw_gate = linear_backward(dgate, cache.gate)
-    dx_up, dw_up = linear_backward(dup, cache.up)
+    dgate = tap("gate", silu_backward(dactivated, cache.silu_cache))
+    dx, dw_gate = linear_backward(dgate, cache.gate_cache)
+    dx_up, dw_up = linear_backward(dup, cache.up_cache)
     dx += dx_up
     return dx, dw_gate, dw_up, dw_down

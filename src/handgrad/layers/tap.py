@@ -6,11 +6,22 @@ costs nothing. A tap never writes to its argument, which a cache may hold too. W
 goes on with, and belongs to it from then on: to collect, keep a copy; to intervene, return a new array.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .arrays import Array
 
 Tap = Callable[[str, Array], Array]
+
+
+class TapOf:
+    """A tap of arrays whose names end in one of these; nothing is made whole for it that it does not see."""
+
+    def __init__(self, names: Iterable[str], tap: Tap) -> None:
+        self.names = frozenset(names)
+        self.tap = tap
+
+    def __call__(self, name: str, x: Array, /) -> Array:
+        return self.tap(name, x) if name.rpartition(".")[2] in self.names else x
 
 
 def no_tap(name: str, x: Array) -> Array:
@@ -21,4 +32,11 @@ def within(tap: Tap, scope: str) -> Tap:
     """The same tap for an inner layer, whose names it sees as `scope.name`."""
     if tap is no_tap:
         return no_tap
+    if isinstance(tap, TapOf):
+        return TapOf(tap.names, within(tap.tap, scope))
     return lambda name, x: tap(f"{scope}.{name}", x)
+
+
+def sees(tap: Tap, *names: str) -> bool:
+    """Whether an array of one of these names must exist for the tap."""
+    return not tap.names.isdisjoint(names) if isinstance(tap, TapOf) else tap is not no_tap

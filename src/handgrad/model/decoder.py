@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Inexact, Integer
 
-from ..layers import Array, linear_forward
+from ..layers import Array, TapOf, linear_forward
 from .config import ModelConfig
 from .gpt import trunk_forward
 from .parameters import GPTParameters
@@ -35,7 +35,7 @@ class Decoder:
         if len(tokens) != self.batch:
             raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
         with np.errstate(all="ignore"):  # what is not finite shows in the logits
-            x, _ = trunk_forward(tokens, self.parameters, self.config, self._remember, start=self.length)
+            x, _ = trunk_forward(tokens, self.parameters, self.config, TapOf("kv", self._remember), start=self.length)
             logits, _ = linear_forward(x[:, -1], self.parameters.head.w_lm)
         self.length += tokens.shape[1]
         return logits

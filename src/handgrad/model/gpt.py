@@ -79,11 +79,13 @@ def trunk_backward(dy: Inexact[Array, "B T C"], cache: TrunkCache, tap: Tap = no
     blocks = list(block_caches)
     del cache, block_caches
     dx, dnorm = norm_backward(dy, norm, within(tap, "norm"))
+    del dy, norm
     if dnorm is not None:
         yield "norm", dnorm
     while blocks:
         dx, dblock = block_backward(dx, blocks.pop(), within(tap, f"blocks.{len(blocks)}"))
         yield f"blocks.{len(blocks)}", dblock
+        del dblock
     dx = tap("embedding.output", dx)
     dembedded, dposition = positions_backward(dx, position)
     dtoken = embedding_backward(dembedded, token)

@@ -1,9 +1,7 @@
 """The parameters of a GPT: one flat vector, a tree of views of it for the formulas, and a name for each tensor.
 
 The tree mirrors the model: `tree.blocks[0].attention.w_o`. Its path is the parameter's name, `blocks.0.attention.w_o`.
-
-In the flat vector all matrices come first and all vectors (gains and offsets) after them, since weight decay is for
-matrices only. Gradients, and an optimizer's moments, have the same layout.
+Gradients, and an optimizer's moments, have the same layout.
 """
 
 import math
@@ -128,20 +126,17 @@ class Parameters(Mapping[str, Array]):
     """Named tensors that are views of one flat vector.
 
     `parameters["blocks.0.attention.w_q"]` is an array to read, or to write into (`[...] = `); `flat` is all of them,
-    `tree` is what the formulas take, `matrices` the part of `flat` that holds the matrices.
+    `tree` is what the formulas take.
     """
 
     def __init__(self, config: ModelConfig, flat: Array | None = None, dtype: Any = np.float32) -> None:
         """Views of `flat`, or of new zeros of the given dtype."""
         shapes = named_shapes(config)
-        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-        matrices_first = sorted(shapes, key=lambda name: len(shapes[name]) != 2)
+        ends = np.cumsum([math.prod(shape) for shape in shapes.values()])
         self.config = config
-        self.flat: Array = _zeros(sum(sizes.values()), dtype) if flat is None else flat
-        self.matrices: Array = self.flat[: sum(sizes[name] for name in shapes if len(shapes[name]) == 2)]
-        ends = np.cumsum([sizes[name] for name in matrices_first])
-        parts = dict(zip(matrices_first, np.split(self.flat, ends[:-1]), strict=True))
-        self._named = {name: parts[name].reshape(shape) for name, shape in shapes.items()}
+        self.flat: Array = _zeros(int(ends[-1]), dtype) if flat is None else flat
+        parts = np.split(self.flat, ends[:-1])
+        self._named = {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
         self.tree = build_tree(config, lambda name, _: self._named[name])
 
     @classmethod

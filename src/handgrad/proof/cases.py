@@ -18,6 +18,8 @@ from ..layers import (
     layer_norm_backward,
     layer_norm_forward,
     linear_backward,
+    linear_cross_entropy_backward,
+    linear_cross_entropy_forward,
     linear_forward,
     multi_head_attention_backward,
     multi_head_attention_forward,
@@ -30,6 +32,7 @@ from ..layers import (
     swiglu_backward,
     swiglu_forward,
 )
+from ..layers.causal_attention import KEYS
 from ..model import ModelConfig, Parameters, initial_parameters, loss_backward, loss_forward
 
 B, T, C, H, D, F, V = 2, 5, 6, 3, 2, 7, 9
@@ -75,6 +78,11 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
             causal_attention_backward,
             {name: normal((B, H, T, D)) for name in "qkv"},
         ),
+        "causal_attention, tiles": Case(  # more keys than a tile has
+            partial(causal_attention_forward, scale=1.0),
+            causal_attention_backward,
+            {"q": normal((1, 1, 2, 1)), "k": normal((1, 1, KEYS + 20, 1)), "v": normal((1, 1, KEYS + 20, 1))},
+        ),
         "multi_head_attention": Case(
             partial(multi_head_attention_forward, heads=H),
             multi_head_attention_backward,
@@ -88,6 +96,11 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
         ),
         "cross_entropy": Case(
             partial(cross_entropy_forward, targets=targets), cross_entropy_backward, {"logits": normal((B, T, V)) * 3}
+        ),
+        "linear_cross_entropy": Case(
+            partial(linear_cross_entropy_forward, targets=targets),
+            linear_cross_entropy_backward,
+            {"x": normal((B, T, C)), "w": normal((C, V))},
         ),
         "gpt": gpt_case(SMALL_GPT, generator),
     }

@@ -65,7 +65,12 @@ class AdamW:
             for tensors in zip(*map(leaves, trees), strict=True)
             for start in range(0, tensors[0].size, CHUNK)
         ]
-        for_each(lambda chunk: self._update(chunk, learning_rate, scale), chunks)
+
+        def update(chunk: Chunk) -> None:
+            with np.errstate(all="ignore"):  # what overflows is found in the next step, and named
+                self._update(chunk, learning_rate, scale)
+
+        for_each(update, chunks)
         self.steps += 1
 
     def _update(self, chunk: Chunk, learning_rate: float, scale: float) -> None:

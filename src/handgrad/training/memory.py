@@ -16,7 +16,7 @@ class Memory(NamedTuple):
     keys_and_values: int
     """Of one text as long as the context, which decoding keeps."""
     gradients: int
-    """The sum, and on their way to it those of the largest part of the model, of each shard."""
+    """Their sum, and on the way to it those of the largest part of the model, of each shard: with a thread for each."""
     moments: int
     """AdamW's two running means."""
     activations: int

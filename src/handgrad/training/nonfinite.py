@@ -14,11 +14,16 @@ class _NotFiniteError(Exception):
 def first_non_finite(model: Model, batch: Batch) -> str | None:
     """What is not finite in the loss and gradients of a batch, in words; None if all is.
 
-    The parameters come first, then each activation of a traced forward pass, each cotangent of the backward pass, and
-    the gradients.
+    The parameters come first; then, sequence by sequence, which takes little memory, each activation of a forward pass,
+    each cotangent of the backward pass, and the gradients.
     """
     if culprit := first_non_finite_parameter(model):
         return culprit
+    sequences = (Batch(*(x[n : n + 1] for x in batch)) for n in range(len(batch.tokens)))
+    return next(filter(None, (_first_non_finite(model, sequence) for sequence in sequences)), None)
+
+
+def _first_non_finite(model: Model, batch: Batch) -> str | None:
     with np.errstate(all="ignore"):
         try:
             loss, cache = loss_forward(*batch, model.parameters.tree, model.config, _stop_at("{name} became {value}"))

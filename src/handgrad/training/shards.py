@@ -17,18 +17,21 @@ class GradientSum:
 
     Neighbours are added, then neighbouring sums, and so on: ((0 + 1) + (2 + 3)) + (4 + 5). Whoever brings the second of
     two adds them, always into the left one; so the threads decide who adds, and when, but not what. A gradient waits
-    only for its neighbour's: there is never a whole one for each shard.
+    only for its neighbour's: where all shards are worked on side by side, little more than one gradient exists. Where
+    they come one after the other, 1 + log2(shards) do at most, rounded up.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, Gradients] = {}
         self._squares: dict[str, float] = {}
         self._lock = threading.Lock()
+        self._shards = 0
+        self._waiting: dict[tuple[str, int, int], Gradients] = {}
 
     def begin(self, shards: int) -> None:
         """So many shards are to come; their sum goes on top of what was summed before."""
         self._shards = shards
-        self._waiting: dict[tuple[str, int, int], Gradients] = {}
+        self._waiting.clear()
 
     def add(self, shard: int, part: str, gradients: Gradients) -> None:
         """Hand over a shard's gradients of a part; they belong to the sum from now on, which writes to them."""
@@ -45,7 +48,7 @@ class GradientSum:
                 gradients = _add(gradients, neighbour) if first == left else _add(neighbour, gradients)
             first, size = left, 2 * size
         self._sums[part] = _add(self._sums[part], gradients) if part in self._sums else gradients
-        self._squares[part] = sum(float(np.vdot(leaf, leaf)) for leaf in leaves(self._sums[part]))  # while in cache
+        self._squares[part] = sum(float(np.vdot(leaf, leaf)) for leaf in leaves(self._sums[part]))
 
     @property
     def tree(self) -> GPTParameters:

@@ -55,8 +55,8 @@ class Progress(NamedTuple):
 class Trainer:
     """Trains a model's parameters in place. Each batch is cut into shards, which threads work on side by side.
 
-    Each shard is computed by single-threaded BLAS, and a fixed tree sums them: so the numbers depend on how many shards
-    there are, but not on the number of threads or on which is first.
+    Each shard is computed by single-threaded BLAS, as far as threadpoolctl knows it, and a fixed tree sums them: so the
+    numbers depend on how many shards there are, but not on the number of threads or on which is first.
     """
 
     def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig, threads: int | None = None) -> None:
@@ -96,12 +96,14 @@ class Trainer:
         config = self.config
         rate = learning_rate(step, config)
         batch = training_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
-        with single_threaded_blas(), np.errstate(all="ignore"):  # what overflows is found here, and named
-            loss, gradients, norm = self.loss_and_gradients(batch)
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                culprit = first_non_finite(self.model, batch) or f"the norm of the gradients became {norm}"
-                raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
-            self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._for_each)
+        loss, gradients, norm = self.batch_gradients(batch)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            with single_threaded_blas():
+                culprit = first_non_finite(self.model, batch) or (
+                    f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
+                )
+            raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
+        self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._for_each)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
     def evaluate(self) -> Evaluation:
@@ -120,7 +122,7 @@ class Trainer:
             raise TrainingError(f"step {step}: the validation loss became {evaluation.loss}")
         return evaluation
 
-    def loss_and_gradients(self, batch: Batch) -> tuple[float, GPTParameters, float]:
+    def batch_gradients(self, batch: Batch) -> tuple[float, GPTParameters, float]:
         """The batch's mean loss, its gradients, and the norm of all these together.
 
         The mean is over all targets that count in the batch, whatever part of it they are in: their number is known
@@ -130,10 +132,11 @@ class Trainer:
         counted = [[int(np.count_nonzero(shard.targets != IGNORE_INDEX)) for shard in shards] for shards in batches]
         total = max(1, sum(map(sum, counted)))
         loss, gradients = 0.0, GradientSum()
-        for shards, numbers in zip(batches, counted, strict=True):
-            gradients.begin(len(shards))
-            shares = [number / total for number in numbers]
-            loss += sum(self._pool.map(self._shard, range(len(shards)), shards, shares, repeat(gradients)))
+        with single_threaded_blas():
+            for shards, numbers in zip(batches, counted, strict=True):
+                gradients.begin(len(shards))
+                shares = [number / total for number in numbers]
+                loss += sum(self._pool.map(self._shard, range(len(shards)), shards, shares, repeat(gradients)))
         return loss, gradients.tree, gradients.norm
 
     def _for_each(self, work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
