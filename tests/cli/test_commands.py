@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 import handgrad
+from handgrad.machine import keep_freed_memory
 from handgrad.training import PRESETS, evaluate, field_meanings, make_recipe, read_metrics, read_record
 
 from .conftest import TEXT, TINY, Cli, Result
@@ -194,7 +195,8 @@ def test_the_parts_of_a_model_add_up(cli: Cli, trained: Path) -> None:
     shutil.copytree(trained / "best", "bare")
     found = {str(folder): sections(cli("info", folder)) for folder in (trained, trained / "best", Path("bare"))}
     for name, tables in found.items():
-        architecture, counts, decode, train, *training = tables.values()
+        architecture, counts, decode, train, process, *training = tables.values()
+        assert process["malloc"] == keep_freed_memory()
         assert next(iter(tables)) == f"{name}: architecture"
         assert (architecture["layers"], architecture["width"], architecture["residual"]) == ("1", "8", "True")
         numbers = {part: int(count.replace(",", "")) for part, count in counts.items()}

@@ -25,7 +25,7 @@ def reference_of(name: str) -> Callable[..., Any]:
         "layer_norm": reference.layer_norm,
         "softmax": reference.softmax,
         "causal_attention": reference.causal_attention,
-        "causal_attention, tiles": partial(reference.causal_attention, scale=1.0),
+        "attention_tiles": partial(reference.causal_attention, scale=1.0),
         "multi_head_attention": partial(reference.multi_head_attention, heads=H),
         "silu": reference.silu,
         "swiglu": reference.swiglu,

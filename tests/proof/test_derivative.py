@@ -100,7 +100,7 @@ def test_the_cases_visit_what_is_hard() -> None:
     assert cross_entropy.keywords["targets"].min() == IGNORE_INDEX
     _, cache = cases["gpt"].forward(*cases["gpt"].inputs.values())
     assert not cache.head.chunks[0].cross_entropy.counted.all()
-    tiles = cases["causal_attention, tiles"]
+    tiles = cases["attention_tiles"]
     _, cache = tiles.forward(*tiles.inputs.values())
     assert len(cache.blocks[0]) > 1
     assert all(np.ptp(tensor) > 0 for tensor in cases["gpt"].inputs.values())

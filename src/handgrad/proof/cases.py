@@ -78,7 +78,7 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
             causal_attention_backward,
             {name: normal((B, H, T, D)) for name in "qkv"},
         ),
-        "causal_attention, tiles": Case(  # more keys than a tile has
+        "attention_tiles": Case(  # more keys than a tile has
             partial(causal_attention_forward, scale=1.0),
             causal_attention_backward,
             {"q": normal((1, 1, 2, 1)), "k": normal((1, 1, KEYS + 20, 1)), "v": normal((1, 1, KEYS + 20, 1))},
