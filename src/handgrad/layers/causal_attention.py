@@ -20,7 +20,7 @@ from .tap import Tap, no_tap, sees
 
 KEYS = 512
 """Keys in a tile at most."""
-KEPT_BYTES = 1 << 22
+KEPT_BYTES = 1 << 24
 """What a sequence's weights may take for the forward to leave them to the backward, which else computes them again."""
 
 TAPS = ("scores", "masked_scores", "weights")
