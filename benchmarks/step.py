@@ -45,7 +45,7 @@ def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
 
 
 def difference(turns: Mapping[str, list[Turn]]) -> float:
-    """The largest relative difference of two contenders' losses at the same step, or norms of gradients in the first turn.
+    """The largest relative difference of two contenders' losses at a step, or norms of gradients in the first turn.
 
     Later norms tell less: the weights drift apart by rounding, as any two runs do.
     """
