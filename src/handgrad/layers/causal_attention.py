@@ -124,7 +124,7 @@ def causal_attention_backward(
     exactly 0 there, though dp is not.
 
     The row sum needs all keys, but no tile has them; y has: $\sum_s \mathrm{d}p_{ts}\, p_{ts} = \mathrm{d}y_t \cdot
-    \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is $e^{z - \log\mathrm{total}}$.
+    \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is $e^{z - \mathrm{logsumexp}(z)}$.
     """
     q_scaled, k, v, scale, y, logsumexp, blocks, kept = cache
     if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:
@@ -133,9 +133,7 @@ def causal_attention_backward(
     for tiles, kept_block in zip(blocks, kept, strict=True):
         queries = tiles[0].queries
         q_block, dy_block, logsumexp_block = q_scaled[:, :, queries], dy[:, :, queries], logsumexp[:, :, queries]
-        mean_dweights = (
-            row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None
-        )  # in one tile softmax's own will do
+        mean_dweights = row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None  # one tile has the whole row
         for tile, kept_tile in zip_longest(tiles, kept_block):
             probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2
             dv[:, :, tile.keys] += weights.swapaxes(-1, -2) @ dy_block  # y = weights @ v
