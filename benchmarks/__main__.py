@@ -2,6 +2,7 @@
 
 import json
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -31,9 +32,15 @@ status_line = plain_console(stderr=True)
 WIDTH = 140
 """Columns where there is no terminal: room for the ratios of some ten rounds."""
 
+SIZES_HELP = f"Some of {', '.join(SIZES)}, with commas between; docs/performance.md tells what they are."
+LENGTHS = "256,512,1024,2048,4096"
+NUMBERS_HELP = "numbers with commas between."
 Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count; one more is a warm-up.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
-Only = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this contender; may be given again.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Only this contender, by its name in the table; may be given again."),
+]
 JSON = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write every turn's figures there too.", dir_okay=False)
 ]
@@ -45,7 +52,7 @@ class Contest(NamedTuple):
     title: str
     contenders: Mapping[str, str]
     prepare: Callable[[Path], None]
-    difference: Callable[[Mapping[str, list[Turn]]], float]
+    difference: Callable[[Mapping[str, list[Turn]]], float | None]
     agree: float
     of_what: str
     """What `difference` compares, for people."""
@@ -63,7 +70,10 @@ def about() -> None:
 
 @app.command()
 def step(
-    sizes: Annotated[str, typer.Option(help=f"Some of {', '.join(SIZES)}.")] = "S,M,L",
+    sizes: Annotated[
+        str,
+        typer.Option(help=SIZES_HELP),
+    ] = "S,M,L",
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
@@ -91,8 +101,11 @@ def step(
 
 @app.command()
 def decode(
-    sizes: Annotated[str, typer.Option(help=f"Some of {', '.join(SIZES)}.")] = "M,L",
-    batches: Annotated[str, typer.Option(help="Texts at once.")] = "1,8",
+    sizes: Annotated[
+        str,
+        typer.Option(help=SIZES_HELP),
+    ] = "M,L",
+    batches: Annotated[str, typer.Option(help=f"Texts at once, {NUMBERS_HELP}")] = "1,8",
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
@@ -122,7 +135,7 @@ def decode(
 
 @app.command()
 def context(
-    lengths: Annotated[str, typer.Option(help="Positions in a sequence.")] = "256,512,1024,2048,4096",
+    lengths: Annotated[str, typer.Option(help=f"Positions in a sequence, {NUMBERS_HELP}")] = LENGTHS,
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
@@ -150,11 +163,21 @@ def context(
 
 @app.command()
 def plot(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `step --json` wrote.", exists=True)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `step --json` wrote.", exists=True, dir_okay=False)
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, SVG or PNG.")] = Path("step.svg"),
 ) -> None:
     """Draw the time of a step by size, with PyTorch eager as the measure."""
-    draw_steps(json.loads(file.read_text(encoding="utf-8")), out)
+    if out.suffix not in (".svg", ".png"):
+        raise typer.BadParameter(f"{out} ends neither in .svg nor in .png", param_hint="--out")
+    if not out.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{out.parent}: no such folder", param_hint="--out")
+    try:
+        draw_steps(json.loads(file.read_text(encoding="utf-8")), out)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise typer.BadParameter(f"{file}: not what step --json writes: {error!r}", param_hint="FILE") from None
+    console.print(f"drawn in {out}")
 
 
 def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | None, json_: Path | None) -> None:
@@ -162,6 +185,8 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
     record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
     console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
     make_room(console, pipe=WIDTH)
+    if json_ is not None and not json_.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{json_.parent}: no such folder", param_hint="--json")
     agreed = True
     for contest in contests:
         turns, absent = _hold(contest, rounds, only)
@@ -169,7 +194,7 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
             console.print(f"{contest.title}: {name} takes no part: {why}")
         if turns:
             found = contest.difference(turns)
-            agreed = agreed and found <= contest.agree
+            agreed = agreed and (found is None or found <= contest.agree)
             _show(contest, turns, found)
             record["contests"][contest.title] = {"turns": turns, "difference": found}
         if json_ is not None:
@@ -193,7 +218,7 @@ def _hold(contest: Contest, rounds: int, only: list[str] | None) -> tuple[dict[s
         )
 
 
-def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float) -> None:
+def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float | None) -> None:
     measure = next((name for name in turns if name.startswith("PyTorch")), next(iter(turns)))
     rate = contest.per_second
     table = Table(
@@ -219,7 +244,7 @@ def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float) 
         )
     console.print("")
     console.print(table, soft_wrap=True)
-    if len(turns) > 1:
+    if difference is not None:
         console.print(f"{contest.of_what} differ by {difference:.1e} at most; {contest.agree:g} is allowed")
 
 
@@ -242,7 +267,7 @@ def _processor() -> str:
 
 
 def _sizes(text: str) -> list[str]:
-    names = text.split(",")
+    names = list(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in SIZES]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(SIZES)}", param_hint="--sizes")
     return names
@@ -250,15 +275,16 @@ def _sizes(text: str) -> list[str]:
 
 def _numbers(option: str, text: str) -> list[int]:
     numbers = text.split(",")
-    if wrong := [number for number in numbers if not (number.isdecimal() and int(number) > 0)]:
+    if wrong := [number for number in numbers if not (number.isascii() and number.isdecimal() and int(number) > 0)]:
         raise typer.BadParameter(f"{wrong[0]!r} is not a whole number of 1 or more", param_hint=option)
     return [int(number) for number in numbers]
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of all that cleans up
     try:
         app(prog_name="python -m benchmarks")
-    except ContenderError as error:
+    except (ContenderError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -7,9 +7,12 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from .plan import AbsentError
 
 
 def resident() -> tuple[int, int]:
@@ -28,6 +31,7 @@ def forget_peak() -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends this
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a library prints is for people
 
@@ -44,7 +48,11 @@ def main() -> None:
         answer(absent="PyTorch is not installed")
         return
     libraries, _ = resident()
-    turn = make_ready(Path(folder))
+    try:
+        turn = make_ready(Path(folder))
+    except AbsentError as error:
+        answer(absent=str(error))
+        return
     answer(ready=True)
     for number, _line in enumerate(sys.stdin):
         result = turn()

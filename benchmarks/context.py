@@ -20,11 +20,12 @@ AGREE = 1e-4
 
 def prepare(folder: Path, context: int, threads: int) -> None:
     """As many sequences as threads; in a turn so many times that it takes about as long at each length."""
-    steps = max(1, (2048 // context) ** 2)
+    steps = max(1, min(64, (2048 // context) ** 2))
     write_plan(folder, width=WIDTH, heads=HEADS, context=context, batch=threads, threads=threads, steps=steps)
 
 
-def difference(turns: Mapping[str, list[Turn]]) -> float:
+def difference(turns: Mapping[str, list[Turn]]) -> float | None:
     """The largest difference between two contenders' projections, relative to the norm of what was projected."""
     found = [np.array(played[0]["projections"]) for played in turns.values()]
-    return float(np.max([abs(one - other).max() for one, other in itertools.combinations(found, 2)] or [0.0]))
+    apart = [abs(one - other).max() for one, other in itertools.combinations(found, 2)]
+    return float(np.max(apart)) if apart else None

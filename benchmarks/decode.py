@@ -25,7 +25,8 @@ def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
     write_plan(folder, model=size.model.to_dict(), batch=batch, tokens=size.model.context, threads=threads)
 
 
-def difference(turns: Mapping[str, list[Turn]]) -> float:
+def difference(turns: Mapping[str, list[Turn]]) -> float | None:
     """The largest share of tokens that two contenders chose differently."""
     chosen = [np.array([turn["chosen"] for turn in played]) for played in turns.values()]
-    return float(np.max([(one != other).mean() for one, other in itertools.combinations(chosen, 2)] or [0.0]))
+    found = [(one != other).mean() for one, other in itertools.combinations(chosen, 2)]
+    return float(np.max(found)) if found else None

@@ -14,6 +14,10 @@ Turn = dict[str, Any]
 """What a contender tells of its turn: `seconds`, `peak` (bytes), and what else its benchmark asks for."""
 
 
+class AbsentError(Exception):
+    """A contender takes no part, since what it needs is not there."""
+
+
 def write_plan(folder: Path, **settings: Any) -> None:
     (folder / PLAN).write_text(json.dumps(settings), encoding="utf-8")
 
@@ -35,4 +39,4 @@ def attention_inputs(plan: SimpleNamespace) -> list[np.ndarray]:
 def projections(arrays: Iterable[np.ndarray]) -> list[float]:
     """Of each on a random direction of its own, as a share of its norm."""
     generator = np.random.default_rng(1)
-    return [float((x * generator.standard_normal(x.shape)).sum() / np.linalg.norm(x)) for x in arrays]
+    return [float((x * generator.standard_normal(x.shape)).sum() / (np.linalg.norm(x) or 1)) for x in arrays]

@@ -23,6 +23,8 @@ def draw_steps(record: dict[str, Any], out: Path) -> None:
         for title, contest in record["contests"].items()
         if MEASURE in contest["turns"]
     }
+    if not contests:
+        raise ValueError(f"no step that {MEASURE} took part in")
     picture = Figure(figsize=(7, 0.9 + 1.15 * len(contests)), layout="constrained")
     axes = picture.subplots()
     for place, found in enumerate(contests.values()):
@@ -34,5 +36,5 @@ def draw_steps(record: dict[str, Any], out: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"time of a training step, {MEASURE} = 1 (shorter is faster)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.03, 1))
     picture.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)

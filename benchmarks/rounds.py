@@ -14,14 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import IO, NamedTuple, cast
 
-from .plan import Turn
+from .plan import AbsentError, Turn
 
 SETTLE = 0.05
 """Seconds between turns, in which the last one's threads stop to spin."""
-
-
-class AbsentError(Exception):
-    """A contender takes no part, since what it needs is not installed."""
 
 
 class ContenderError(Exception):
@@ -80,9 +76,9 @@ def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
     try:
         answer()  # it is ready
         yield turn
+        to_child.close()  # it ends when there is nothing more to read
     finally:
-        with suppress(BrokenPipeError):
-            to_child.close()  # it ends when there is nothing more to read
+        child.kill()  # not to wait for the end of a turn, where this one was broken off
         child.wait()
 
 

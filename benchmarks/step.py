@@ -44,15 +44,15 @@ def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
     write_plan(folder, model=model.to_dict(), training=training.to_dict(), steps=size.steps, threads=threads)
 
 
-def difference(turns: Mapping[str, list[Turn]]) -> float:
+def difference(turns: Mapping[str, list[Turn]]) -> float | None:
     """The largest relative difference of two contenders' losses at a step, or norms of gradients in the first turn.
 
-    Later norms tell less: the weights drift apart by rounding, as any two runs do.
+    None where there are no two to compare. Later norms tell less: by rounding, the weights drift apart.
     """
     numbers = [
         np.concatenate([played[0]["norms"], *(turn["losses"] for turn in played)])
         for played in turns.values()
         if "losses" in played[0]
     ]
-    pairs = itertools.combinations(numbers, 2)
-    return float(np.max([abs(one / other - 1).max() for one, other in pairs] or [0.0]))  # nan, should there be one
+    found = [abs(one / other - 1).max() for one, other in itertools.combinations(numbers, 2)]
+    return float(np.max(found)) if found else None  # nan, should there be one

@@ -1,5 +1,7 @@
 """PyTorch's turns."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .plan import BATCHES, WEIGHTS, Turn, attention_inputs, projections, read_plan
+from .plan import BATCHES, WEIGHTS, AbsentError, Turn, attention_inputs, projections, read_plan
 from .torch_gpt import Cache, load, next_logits
 
 
@@ -17,6 +19,8 @@ def eager_step(folder: Path) -> Callable[[], Turn]:
 
 
 def compiled_step(folder: Path) -> Callable[[], Turn]:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise AbsentError("there is no C++ compiler")
     return _step(folder, torch.compile)
 
 

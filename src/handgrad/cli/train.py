@@ -155,7 +155,7 @@ def train(
     if minutes is not None and not minutes > 0:
         raise ConfigError(f"--minutes: {minutes:g} is not above 0")
     if threads is not None and threads < 1:
-        raise ConfigError(f"--threads: {threads} is not 1 or more")
+        raise ConfigError(f"threads: {threads} is not a whole number of at least 1")
     options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed, "shards": shards}
     settings = dict(map(read_assignment, set_ or []))
     settings |= {name: value for name, value in options.items() if value is not None}

@@ -118,5 +118,7 @@ def _unknown(name: str, known: list[str]) -> str:
             "there is none: few passes over the text leave a small model nothing to overfit, and gradients without "
             "randomness can be proved"
         )
+    if name == "threads":
+        return "no setting, since it changes no result; --threads says it"
     near = difflib.get_close_matches(name, known, n=1)
     return f"unknown field; did you mean {near[0]}?" if near else f"unknown field; the fields are {', '.join(known)}"
