@@ -152,7 +152,7 @@ def context(
                 contexts.AGREE,
                 "y, dq, dk and dv",
             )
-            for length in _numbers("--lengths", lengths)
+            for length in _numbers("--lengths", lengths, least=2)
         ],
         rounds,
         threads,
@@ -273,10 +273,12 @@ def _sizes(text: str) -> list[str]:
     return names
 
 
-def _numbers(option: str, text: str) -> list[int]:
+def _numbers(option: str, text: str, least: int = 1) -> list[int]:
     numbers = text.split(",")
-    if wrong := [number for number in numbers if not (number.isascii() and number.isdecimal() and int(number) > 0)]:
-        raise typer.BadParameter(f"{wrong[0]!r} is not a whole number of 1 or more", param_hint=option)
+    if wrong := [
+        number for number in numbers if not (number.isascii() and number.isdecimal() and int(number) >= least)
+    ]:
+        raise typer.BadParameter(f"{wrong[0]!r} is not a whole number of {least} or more", param_hint=option)
     return [int(number) for number in numbers]
 
 

@@ -55,8 +55,8 @@ def test_a_run_can_go_on_with_other_threads_but_not_with_other_shards(cli: Cli, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threads", "0"], "--threads: 0 is not 1 or more"),
-        (["--threads", "-1"], "--threads: -1 is not 1 or more"),
+        (["--threads", "0"], "threads: 0 is not a whole number of at least 1"),
+        (["--threads", "-1"], "threads: -1 is not a whole number of at least 1"),
         (["--shards", "0"], "shards: 0 is not a whole number of at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
