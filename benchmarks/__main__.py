@@ -5,11 +5,10 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -22,7 +21,7 @@ from . import decode as decoding
 from . import step as steps
 from .plan import Turn
 from .plot import draw_steps
-from .rounds import ContenderError, figures, take_turns
+from .rounds import ContenderError, Contest, figures, take_turns
 from .sizes import SIZES
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -32,9 +31,11 @@ status_line = plain_console(stderr=True)
 WIDTH = 140
 """Columns where there is no terminal: room for the ratios of some ten rounds."""
 
-SIZES_HELP = f"Some of {', '.join(SIZES)}, with commas between; docs/performance.md tells what they are."
-LENGTHS = "256,512,1024,2048,4096"
-NUMBERS_HELP = "numbers with commas between."
+Sizes = Annotated[
+    str, typer.Option(help=f"Some of {', '.join(SIZES)}, with commas between; docs/performance.md tells what they are.")
+]
+Batches = Annotated[str, typer.Option(help="Texts at once, numbers with commas between.")]
+Lengths = Annotated[str, typer.Option(help="Positions in a sequence, numbers with commas between.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Turns of each contender that count; one more is a warm-up.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
 Only = Annotated[
@@ -44,20 +45,6 @@ Only = Annotated[
 JSON = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write every turn's figures there too.", dir_okay=False)
 ]
-
-
-class Contest(NamedTuple):
-    """One set of contenders at one size."""
-
-    title: str
-    contenders: Mapping[str, str]
-    prepare: Callable[[Path], None]
-    difference: Callable[[Mapping[str, list[Turn]]], float | None]
-    agree: float
-    of_what: str
-    """What `difference` compares, for people."""
-    per_second: int = 0
-    """How much is done in the `seconds` of a turn, where a rate says more than a time; else 0."""
 
 
 @app.callback()
@@ -70,95 +57,43 @@ def about() -> None:
 
 @app.command()
 def step(
-    sizes: Annotated[
-        str,
-        typer.Option(help=SIZES_HELP),
-    ] = "S,M,L",
+    sizes: Sizes = "S,M,L",
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
 ) -> None:
     """Whole steps of training: forward, backward, clip, AdamW; and the floor, a step's matrix products alone."""
-    _run(
-        [
-            Contest(
-                f"step {name}",
-                steps.CONTENDERS,
-                partial(steps.prepare, size=SIZES[name], rounds=rounds, threads=threads),
-                steps.difference,
-                steps.AGREE,
-                "losses and norms of gradients",
-            )
-            for name in _sizes(sizes)
-        ],
-        rounds,
-        threads,
-        only,
-        json_,
-    )
+    contests = [steps.contest(name, rounds, threads) for name in _sizes(sizes)]
+    _run(contests, rounds, threads, only, json_)
 
 
 @app.command()
 def decode(
-    sizes: Annotated[
-        str,
-        typer.Option(help=SIZES_HELP),
-    ] = "M,L",
-    batches: Annotated[str, typer.Option(help=f"Texts at once, {NUMBERS_HELP}")] = "1,8",
+    sizes: Sizes = "M,L",
+    batches: Batches = "1,8",
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
 ) -> None:
     """Decoding with kept keys and values, until the context is full."""
-    _run(
-        [
-            Contest(
-                f"decode {name}, batch {batch}",
-                decoding.CONTENDERS,
-                partial(decoding.prepare, size=SIZES[name], batch=batch, threads=threads),
-                decoding.difference,
-                decoding.AGREE,
-                "tokens",
-                per_second=batch,
-            )
-            for name in _sizes(sizes)
-            for batch in _numbers("--batches", batches)
-        ],
-        rounds,
-        threads,
-        only,
-        json_,
-    )
+    numbers = _numbers("--batches", batches)
+    contests = [decoding.contest(name, batch, threads) for name in _sizes(sizes) for batch in numbers]
+    _run(contests, rounds, threads, only, json_)
 
 
 @app.command()
 def context(
-    lengths: Annotated[str, typer.Option(help=f"Positions in a sequence, {NUMBERS_HELP}")] = LENGTHS,
+    lengths: Lengths = "256,512,1024,2048,4096",
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
 ) -> None:
     """Causal attention alone, forward and backward, at width 384 with 6 heads, a sequence a thread."""
-    _run(
-        [
-            Contest(
-                f"attention, T = {length}",
-                contexts.CONTENDERS,
-                partial(contexts.prepare, context=length, threads=threads),
-                contexts.difference,
-                contexts.AGREE,
-                "y, dq, dk and dv",
-            )
-            for length in _numbers("--lengths", lengths, least=2)
-        ],
-        rounds,
-        threads,
-        only,
-        json_,
-    )
+    contests = [contexts.contest(length, threads) for length in _numbers("--lengths", lengths, least=2)]
+    _run(contests, rounds, threads, only, json_)
 
 
 @app.command()

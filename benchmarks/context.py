@@ -1,12 +1,13 @@
 """Causal attention alone, forward and backward, at growing lengths: where its square would show."""
 
-import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .plan import Turn, write_plan
+from .rounds import Contest, largest
 
 CONTENDERS = {
     "handgrad": "benchmarks.with_handgrad:attention",
@@ -18,6 +19,17 @@ AGREE = 1e-4
 """How far y, dq, dk and dv may lie apart, each projected on one random direction and divided by its norm."""
 
 
+def contest(length: int, threads: int) -> Contest:
+    return Contest(
+        f"attention, T = {length}",
+        CONTENDERS,
+        partial(prepare, context=length, threads=threads),
+        difference,
+        AGREE,
+        "y, dq, dk and dv",
+    )
+
+
 def prepare(folder: Path, context: int, threads: int) -> None:
     """As many sequences as threads; in a turn so many times that it takes about as long at each length."""
     steps = max(1, min(64, (2048 // context) ** 2))
@@ -27,5 +39,4 @@ def prepare(folder: Path, context: int, threads: int) -> None:
 def difference(turns: Mapping[str, list[Turn]]) -> float | None:
     """The largest difference between two contenders' projections, relative to the norm of what was projected."""
     found = [np.array(played[0]["projections"]) for played in turns.values()]
-    apart = [abs(one - other).max() for one, other in itertools.combinations(found, 2)]
-    return float(np.max(apart)) if apart else None
+    return largest(lambda one, other: float(abs(one - other).max()), found)

@@ -1,7 +1,7 @@
 """Tokens one after the other, with keys and values kept: one text, or several at once."""
 
-import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from handgrad.model import initial_parameters, tensors_to_bytes
 
 from .plan import WEIGHTS, Turn, write_plan
-from .sizes import Size
+from .rounds import Contest, largest
+from .sizes import SIZES, Size
 
 CONTENDERS = {
     "handgrad": "benchmarks.with_handgrad:decode",
@@ -17,6 +18,18 @@ CONTENDERS = {
 }
 AGREE = 0.01
 """The share of tokens that may differ: where two are all but equally likely, rounding decides, and what follows."""
+
+
+def contest(name: str, batch: int, threads: int) -> Contest:
+    return Contest(
+        f"decode {name}, batch {batch}",
+        CONTENDERS,
+        partial(prepare, size=SIZES[name], batch=batch, threads=threads),
+        difference,
+        AGREE,
+        "tokens",
+        per_second=batch,
+    )
 
 
 def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
@@ -28,5 +41,4 @@ def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
 def difference(turns: Mapping[str, list[Turn]]) -> float | None:
     """The largest share of tokens that two contenders chose differently."""
     chosen = [np.array([turn["chosen"] for turn in played]) for played in turns.values()]
-    found = [(one != other).mean() for one, other in itertools.combinations(chosen, 2)]
-    return float(np.max(found)) if found else None
+    return largest(lambda one, other: float((one != other).mean()), chosen)

@@ -4,15 +4,18 @@ In one process they would disturb each other: NumPy and PyTorch bring a pool of 
 is the other's. So each contender is a child that waits until it is told to take its turn; all others wait meanwhile.
 """
 
+import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import IO, NamedTuple, cast
+
+import numpy as np
 
 from .plan import AbsentError, Turn
 
@@ -22,6 +25,27 @@ SETTLE = 0.05
 
 class ContenderError(Exception):
     """A contender failed; its own words are on the standard error."""
+
+
+class Contest(NamedTuple):
+    """One set of contenders at one size."""
+
+    title: str
+    contenders: Mapping[str, str]
+    """For each name the function, as `module:function`, that makes it ready: see `take_turns`."""
+    prepare: Callable[[Path], None]
+    difference: Callable[[Mapping[str, list[Turn]]], float | None]
+    agree: float
+    of_what: str
+    """What `difference` compares, for people."""
+    per_second: int = 0
+    """How much is done in the `seconds` of a turn, where a rate says more than a time; else 0."""
+
+
+def largest(distance: Callable[[np.ndarray, np.ndarray], float], found: Sequence[np.ndarray]) -> float | None:
+    """Of the distances between any two: nan if there is one, None where there are no two."""
+    distances = [distance(one, other) for one, other in itertools.combinations(found, 2)]
+    return float(np.max(distances)) if distances else None
 
 
 def take_turns(
@@ -41,8 +65,8 @@ def take_turns(
             except AbsentError as error:
                 absent[name] = str(error)
         turns: dict[str, list[Turn]] = {name: [] for name in players}
+        names = list(players)
         for round_ in range(rounds + 1):
-            names = list(players)
             first = round_ % max(1, len(names))
             for name in names[first:] + names[:first]:
                 told(name, round_)
@@ -55,31 +79,30 @@ def take_turns(
 def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
     """A child process that has made its contender ready; a call is a turn."""
     command = [sys.executable, "-m", "benchmarks.contender", function, str(folder)]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
-    to_child, from_child = cast(IO[str], child.stdin), cast(IO[str], child.stdout)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8") as child:
+        to_child, from_child = cast(IO[str], child.stdin), cast(IO[str], child.stdout)
 
-    def answer() -> Turn:
-        line = from_child.readline()
-        if not line:
-            raise ContenderError(f"{function} ended with status {child.wait()}; what it said is above")
-        turn: Turn = json.loads(line)
-        if why := turn.get("absent"):
-            raise AbsentError(why)
-        return turn
+        def answer() -> Turn:
+            line = from_child.readline()
+            if not line:
+                raise ContenderError(f"{function} ended with status {child.wait()}; what it said is above")
+            turn: Turn = json.loads(line)
+            if why := turn.get("absent"):
+                raise AbsentError(why)
+            return turn
 
-    def turn() -> Turn:
-        with suppress(BrokenPipeError):  # it has ended, as its missing answer will show
-            to_child.write("turn\n")
-            to_child.flush()
-        return answer()
+        def turn() -> Turn:
+            with suppress(BrokenPipeError):  # it has ended, as its missing answer will show
+                to_child.write("turn\n")
+                to_child.flush()
+            return answer()
 
-    try:
-        answer()  # it is ready
-        yield turn
-        to_child.close()  # it ends when there is nothing more to read
-    finally:
-        child.kill()  # not to wait for the end of a turn, where this one was broken off
-        child.wait()
+        try:
+            answer()  # it is ready
+            yield turn
+        finally:
+            child.kill()  # wherever it is in a turn
 
 
 class Figures(NamedTuple):

@@ -1,7 +1,7 @@
 """Whole steps of training: forward, backward, clip, AdamW."""
 
-import itertools
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ from handgrad.model import initial_parameters, tensors_to_bytes
 from handgrad.training import TrainingConfig, training_batch
 
 from .plan import BATCHES, TOKENS, WEIGHTS, Turn, write_plan
-from .sizes import Size
+from .rounds import Contest, largest
+from .sizes import SIZES, Size
 
 CONTENDERS = {
     "handgrad": "benchmarks.with_handgrad:step",
@@ -20,6 +21,17 @@ CONTENDERS = {
 }
 AGREE = 1e-3
 """How far losses and norms of gradients at the same step may lie apart, relatively; rounding makes some 1e-6 of it."""
+
+
+def contest(name: str, rounds: int, threads: int) -> Contest:
+    return Contest(
+        f"step {name}",
+        CONTENDERS,
+        partial(prepare, size=SIZES[name], rounds=rounds, threads=threads),
+        difference,
+        AGREE,
+        "losses and norms of gradients",
+    )
 
 
 def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
@@ -54,5 +66,4 @@ def difference(turns: Mapping[str, list[Turn]]) -> float | None:
         for played in turns.values()
         if "losses" in played[0]
     ]
-    found = [abs(one / other - 1).max() for one, other in itertools.combinations(numbers, 2)]
-    return float(np.max(found)) if found else None  # nan, should there be one
+    return largest(lambda one, other: float(abs(one / other - 1).max()), numbers)
