@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -28,24 +27,28 @@ EDGES = {
     ),
     "softmax, huge scores": Case(layers.softmax_forward, layers.softmax_backward, {"z": 700 + 3 * normal((2, 3, 4))}),
     "attention, one head, one sequence": Case(
-        partial(layers.causal_attention_forward, scale=0.5),
+        layers.causal_attention_forward,
         layers.causal_attention_backward,
         {name: normal((1, 1, 4, 3)) for name in "qkv"},
+        {"scale": 0.5},
     ),
     "attention, fewer queries than keys": Case(
-        partial(layers.causal_attention_forward, scale=0.5),
+        layers.causal_attention_forward,
         layers.causal_attention_backward,
         {"q": normal((2, 2, 2, 3)), "k": normal((2, 2, 5, 3)), "v": normal((2, 2, 5, 3))},
+        {"scale": 0.5},
     ),
     "multi_head_attention, one head": Case(
-        partial(layers.multi_head_attention_forward, heads=1),
+        layers.multi_head_attention_forward,
         layers.multi_head_attention_backward,
         {"x": normal((1, 3, 4)), **{f"w_{name}": normal((4, 4)) for name in "qkvo"}},
+        {"heads": 1},
     ),
     "multi_head_attention, heads of width 1": Case(
-        partial(layers.multi_head_attention_forward, heads=4, scale=0.3),
+        layers.multi_head_attention_forward,
         layers.multi_head_attention_backward,
         {"x": normal((2, 3, 4)), **{f"w_{name}": normal((4, 4)) for name in "qkvo"}},
+        {"heads": 4, "scale": 0.3},
     ),
     "swiglu, hidden narrower than width": Case(
         layers.swiglu_forward,
@@ -53,14 +56,16 @@ EDGES = {
         {"x": normal((1, 1, 5)), "w_gate": normal((5, 2)), "w_up": normal((5, 2)), "w_down": normal((2, 5))},
     ),
     "cross_entropy, one row": Case(
-        partial(layers.cross_entropy_forward, targets=np.array([2])),
+        layers.cross_entropy_forward,
         layers.cross_entropy_backward,
         {"logits": normal((1, 3))},
+        {"targets": np.array([2])},
     ),
     "positions, a later start": Case(
-        partial(layers.positions_forward, start=2),
+        layers.positions_forward,
         layers.positions_backward,
         {"x": normal((2, 3, 4)), "table": normal((7, 4))},
+        {"start": 2},
     ),
     "positions, full context": Case(
         layers.positions_forward, layers.positions_backward, {"x": normal((2, 3, 4)), "table": normal((3, 4))}
@@ -83,13 +88,13 @@ def test_gradients_equal_the_complex_step_at_the_edges(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_equal_central_differences(name: str) -> None:
     case = CASES[name]
-    y, cache = case.forward(*case.inputs.values())
+    y, cache = case.run()
     dy = np.asarray(normal(y.shape))
     gradients = case.gradients(dy, cache)
     for tensor, x in case.inputs.items():
 
         def scalar(moved: np.ndarray, tensor: str = tensor) -> float:
-            return float((case.forward(*(case.inputs | {tensor: moved}).values())[0] * dy).sum())
+            return float((case.run({tensor: moved})[0] * dy).sum())
 
         assert relative_error(gradients[tensor], central_difference(scalar, x)) < 1e-7, tensor
 
@@ -98,7 +103,7 @@ def test_gradients_equal_central_differences(name: str) -> None:
 def test_a_backward_can_be_run_again_and_writes_to_nothing(name: str) -> None:
     case = CASES[name]
     inputs = {tensor: x.copy() for tensor, x in case.inputs.items()}
-    y, cache = case.forward(*inputs.values())
+    y, cache = case.run(inputs)
     dy = np.asarray(normal(y.shape))
     y_before, dy_before, cache_before = y.copy(), dy.copy(), copy.deepcopy(cache)
     first, second = case.backward(dy, cache), case.backward(dy, cache)
@@ -110,7 +115,7 @@ def test_a_backward_can_be_run_again_and_writes_to_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_have_the_dtype_of_their_inputs(name: str) -> None:
     case = CASES[name]
-    y, cache = case.forward(*(x.astype(np.float32) for x in case.inputs.values()))
+    y, cache = case.run({tensor: x.astype(np.float32) for tensor, x in case.inputs.items()})
     assert y.dtype == np.float32
     for gradient in case.gradients(np.asarray(normal(y.shape), np.float32), cache).values():
         assert gradient.dtype == np.float32
@@ -137,9 +142,9 @@ def reversed_in_memory(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_layout_in_memory_changes_nothing(name: str, layout: Callable[[np.ndarray], np.ndarray]) -> None:
     case = CASES[name]
-    y, cache = case.forward(*case.inputs.values())
+    y, cache = case.run()
     dy = np.asarray(normal(y.shape))
-    other_y, other_cache = case.forward(*map(layout, case.inputs.values()))
+    other_y, other_cache = case.run({tensor: layout(x) for tensor, x in case.inputs.items()})
     assert relative_error(other_y, y) < 1e-14
     others = case.gradients(layout(dy) if dy.ndim else dy, other_cache)
     for tensor, gradient in case.gradients(dy, cache).items():

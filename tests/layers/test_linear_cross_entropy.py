@@ -1,7 +1,6 @@
 """The loss of a linear map's logits, in chunks: whatever their size, it is that of linear, then cross_entropy."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
@@ -78,8 +77,9 @@ def test_where_no_target_counts_all_is_zero(rows: int, chunked: Chunked) -> None
 def test_gradients_of_several_chunks_equal_the_complex_step(rows: int, chunked: Chunked) -> None:
     """In complex numbers, of twice the bytes, there are half as many rows in a chunk."""
     chunked(rows)
-    forward = partial(linear_cross_entropy_forward, targets=ignoring(0, 1, 7))
-    for verdict in check_case(Case(forward, linear_cross_entropy_backward, {"x": X, "w": W}), seed=3):
+    given = {"targets": ignoring(0, 1, 7)}
+    case = Case(linear_cross_entropy_forward, linear_cross_entropy_backward, {"x": X, "w": W}, given)
+    for verdict in check_case(case, seed=3):
         assert verdict.error <= BAR, verdict
 
 

@@ -2,7 +2,6 @@
 
 import tracemalloc
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import autograd.numpy as anp
@@ -113,7 +112,7 @@ def test_gradients_of_several_tiles_equal_the_complex_step(
     tiled(keys, kept)
     assert (len(tile_blocks(T, S)), max(map(len, tile_blocks(T, S)))) == (rows, columns)
     q, k, v, _ = inputs(T, S, D=1, heads=1, batch=1)
-    case = Case(partial(causal_attention_forward, scale=0.5), causal_attention_backward, {"q": q, "k": k, "v": v})
+    case = Case(causal_attention_forward, causal_attention_backward, {"q": q, "k": k, "v": v}, {"scale": 0.5})
     for verdict in check_case(case, seed=3):
         assert verdict.error <= BAR, verdict
 

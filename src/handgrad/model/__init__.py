@@ -7,7 +7,15 @@ from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_backward_parts, loss_forward
 from .initial import initial_parameters
 from .model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load
-from .parameters import BlockParameters, GPTParameters, Parameters, join_parts, leaves, parameters_by_part
+from .parameters import (
+    BlockParameters,
+    GPTParameters,
+    Parameters,
+    build_tree,
+    join_parts,
+    leaves,
+    parameters_by_part,
+)
 from .tokenizer import Tokenizer
 from .weights import load_metadata, load_parameters, tensors_to_bytes
 
@@ -26,6 +34,7 @@ __all__ = [
     "Tokenizer",
     "block_backward",
     "block_forward",
+    "build_tree",
     "generate_tokens",
     "gpt_backward",
     "gpt_forward",
