@@ -1,54 +1,143 @@
-"""handgrad check: prove the gradients."""
+"""handgrad check: prove the gradients, and the proof."""
 
 import time
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
+from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import HandgradError
-from ..proof import BAR, all_cases, check_case
+from ..proof import (
+    BAR,
+    MUTATIONS,
+    Case,
+    Mutation,
+    all_cases,
+    check_against_torch,
+    check_case,
+    check_mutations,
+    loss_of_right_gradients,
+)
 from .terminal import make_room
 
 
 def check(
     layer: Annotated[
         str | None,
-        typer.Option("--layer", metavar="NAME", help="Only this layer, such as layer_norm, or gpt: the whole model."),
+        typer.Option(
+            "--layer", metavar="NAME", help="Only this layer, such as layer_norm; or block, or gpt: the whole model."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
+    against: Annotated[
+        Literal["torch"] | None,
+        typer.Option(help="Compare with PyTorch's autograd (float64) in place of the complex step, values as well."),
+    ] = None,
+    mutations: Annotated[
+        bool,
+        typer.Option(
+            "--mutations",
+            help="Put the check to the test: plant each wrong backward of the catalogue, see that it is caught, and "
+            "whether a small model trains with it all the same. With --layer: what is wrong, and why.",
+        ),
+    ] = False,
 ) -> None:
-    """Prove every gradient: each layer's, and a whole small GPT's.
+    """Prove every gradient: each layer's, a block's, and a whole small GPT's.
 
     Each backward is run in float64 on random inputs, with a random cotangent, and every entry of what it returns is
     compared with the complex step: Im f(x + ih) / h, h = 1e-30, which is exact to rounding. The relative error is the
-    largest difference over the largest entry. A wrong gradient ends the command with status 1.
+    largest difference over the largest entry. A wrong gradient ends the command with status 1, as does a mutation that
+    is not caught.
     """
-    start = time.perf_counter()
     cases = all_cases(seed)
     if layer is not None and layer not in cases:
         raise HandgradError(f"--layer: no layer {layer!r}; there are {', '.join(cases)}")
+    if mutations and against:
+        raise HandgradError("--mutations: these are checked by the complex step; leave out --against")
+    console = Console(highlight=False)
+    make_room(console)
+    if mutations:
+        good = _check_mutations(console, layer, seed)
+    else:
+        good = _check_gradients(console, {layer: cases[layer]} if layer else cases, seed, against)
+    raise typer.Exit(0 if good else 1)
+
+
+def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, against: str | None) -> bool:
+    start = time.perf_counter()
     table = Table("layer", "gradient of", "shape", "error", "", box=None, header_style="bold", pad_edge=False)
     verdicts = []
-    for name in [layer] if layer else cases:
-        for row, verdict in enumerate(check_case(cases[name], seed)):
+    for name, case in cases.items():
+        for row, verdict in enumerate(check_against_torch(case, name, seed) if against else check_case(case, seed)):
             verdicts.append(verdict)
             table.add_row(
                 "" if row else name,
                 verdict.tensor,
-                "×".join(map(str, verdict.shape)),
+                "×".join(map(str, verdict.shape)) or "1",
                 f"{verdict.error:.1e}",
                 "[green]proved[/]" if verdict.passed else "[bold red]WRONG[/]",
             )
-    console = Console(highlight=False)
-    make_room(console)
     console.print(table)
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)
+    what = "values and gradients against PyTorch" if against else "gradients against the complex step"
     console.print(
-        f"\n{len(verdicts)} gradients against the complex step: "
+        f"\n{len(verdicts)} {what}: "
         f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'} in {time.perf_counter() - start:.1f} s\n"
         f"largest relative error {worst:.1e}, bar {BAR:.0e}"
     )
-    raise typer.Exit(1 if wrong else 0)
+    return not wrong
+
+
+def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
+    start = time.perf_counter()
+    mutations = [mutation for mutation in MUTATIONS if layer in (None, mutation.layer)]
+    found = track(
+        check_mutations(mutations, seed), "training with each", len(mutations), console=console, transient=True
+    )
+    findings = list(found)
+    if layer:
+        for finding in findings:
+            _explain(console, finding.mutation)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("mutation", overflow="fold")
+    table.add_column("off by", justify="right")
+    table.add_column("")
+    table.add_column("trains to", justify="right")
+    table.add_column("")
+    for at, (mutation, worst, lesson) in enumerate(findings):
+        if not at or mutation.layer != findings[at - 1].mutation.layer:
+            table.add_row(f"[bold]{mutation.layer}[/]")
+        table.add_row(
+            f"  {mutation.name}",
+            f"{worst.error:.1e}",
+            "[bold red]SURVIVES[/]" if worst.passed else "[green]caught[/]",
+            "" if lesson.verdict == "not met" else f"{lesson.loss:.2f}",
+            lesson.verdict,
+        )
+    console.print(table)
+    survivors = sum(worst.passed for _, worst, _ in findings)
+    well = sum(lesson.verdict == "as well" for *_, lesson in findings)
+    met = sum(lesson.verdict != "not met" for *_, lesson in findings)
+    console.print(
+        f"\n{len(findings)} mutations: "
+        f"{f'[bold red]{survivors} not caught[/]' if survivors else '[green]all caught[/]'} "
+        f"in {time.perf_counter() - start:.1f} s\n"
+        f"with {well} of the {met} that a small model meets it trains as well as with right gradients, "
+        f"to {loss_of_right_gradients():.2f} nats: a falling loss proves nothing"
+    )
+    return not survivors
+
+
+def _explain(console: Console, mutation: Mutation) -> None:
+    """Print the code, what stands in its place, and what a teacher would say."""
+    console.print(f"[bold]{mutation.name}[/], in {mutation.of.__name__}")
+    for sign, code, style in (("-", mutation.right, "green"), ("+", mutation.wrong, "red")):
+        for line in code.splitlines():
+            console.print(Text(f"  {sign} {line.strip()}", style=style))
+    console.print(Padding(mutation.lesson, (0, 0, 1, 2)), markup=False)

@@ -1,19 +1,28 @@
 """The proof: derivatives by evaluation alone, and every gradient compared with them."""
 
+from .against_torch import check_against_torch
 from .cases import Case, all_cases, block_case, gpt_case
-from .check import BAR, Verdict, check_case
+from .check import BAR, Finding, Verdict, check_case, check_mutations
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
+from .mutations import MUTATIONS, Lesson, Mutation, loss_of_right_gradients
 
 __all__ = [
     "BAR",
+    "MUTATIONS",
     "Case",
+    "Finding",
+    "Lesson",
+    "Mutation",
     "Verdict",
     "all_cases",
     "block_case",
     "central_difference",
+    "check_against_torch",
     "check_case",
+    "check_mutations",
     "complex_step",
     "complex_step_along",
     "gpt_case",
+    "loss_of_right_gradients",
     "relative_error",
 ]

@@ -37,6 +37,7 @@ from ..layers import (
 )
 from ..layers.causal_attention import KEYS
 from ..model import ModelConfig, initial_parameters
+from .mutations import Mutation
 from .named import named_block_backward, named_block_forward, named_loss_backward, named_loss_forward
 
 B, T, C, H, D, F, V = 2, 5, 6, 3, 2, 7, 9
@@ -61,6 +62,10 @@ class Case(NamedTuple):
     def run(self, inputs: Tensors | None = None, tap: Tap = no_tap) -> tuple[Array, Any]:
         """The forward at its own inputs, or with some of them replaced: (y, cache)."""
         return self.forward(**self.inputs | dict(inputs or {}), **self.given, **_tapped(self.forward, tap))
+
+    def planted(self, mutation: Mutation) -> "Case":
+        """The same with a wrong backward in it, wherever it is called."""
+        return self._replace(forward=mutation.planted(self.forward), backward=mutation.planted(self.backward))
 
     def gradients(self, dy: Array, cache: Any, tap: Tap = no_tap) -> dict[str, Array]:
         """What the backward returns, by the name of the input."""

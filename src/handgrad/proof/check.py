@@ -1,13 +1,18 @@
 """The proof: every gradient of a case against the complex step, in float64, with a random cotangent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
 from ..layers import Array
-from .cases import Case
+from ..machine import cores
+from .cases import Case, all_cases
 from .derivative import complex_step, relative_error
+from .mutations import Lesson, Mutation, lesson
 
 BAR = 1e-12
 """The largest relative error that passes. Right gradients stay near 1e-15; wrong ones are seldom below 1e-3."""
@@ -41,3 +46,23 @@ def check_case(case: Case, seed: int = 0) -> Iterator[Verdict]:
             return np.asarray((y * dy).sum())
 
         yield Verdict(name, x.shape, relative_error(gradients[name], complex_step(scalar, x)))
+
+
+class Finding(NamedTuple):
+    """What became of a mutation."""
+
+    mutation: Mutation
+    worst: Verdict
+    """Of the gradients of its layer's case, the one that is most wrong; the mutation survives where it passed."""
+    lesson: Lesson
+
+
+def check_mutations(mutations: Sequence[Mutation], seed: int = 0) -> Iterator[Finding]:
+    """What the check says of each mutation, and how a small model trains with it; on all cores, each in a process."""
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_examined, mutations, repeat(seed))
+
+
+def _examined(mutation: Mutation, seed: int) -> Finding:
+    case = all_cases(seed)[mutation.layer].planted(mutation)
+    return Finding(mutation, max(check_case(case, seed), key=lambda verdict: verdict.error), lesson(mutation))

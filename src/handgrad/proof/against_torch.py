@@ -1,0 +1,54 @@
+"""The values and gradients of a case against PyTorch's autograd, on forwards in plain PyTorch: `kit/kit_torch.py`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..errors import HandgradError
+from ..layers import Array
+from .cases import Case
+from .check import Verdict
+from .derivative import relative_error
+
+LAYER_OF = {"attention_tiles": "causal_attention"}
+"""The layer of those cases that are not called by its name."""
+
+
+def check_against_torch(case: Case, layer: str, seed: int = 0) -> Iterator[Verdict]:
+    """For the value and each gradient of the case of this name: how far handgrad's is from PyTorch's, in float64.
+
+    A second witness beside the complex step, and of another kind: it has a forward of its own, so it also sees a
+    forward and a backward that are wrong together.
+    """
+    y, cache = case.run()
+    dy = np.asarray(np.random.default_rng(seed).standard_normal(y.shape))
+    expected_y, expected = in_torch(case, layer, dy)
+    yield Verdict(case.output, y.shape, relative_error(y, expected_y))
+    for name, gradient in case.gradients(dy, cache).items():
+        yield Verdict(name, gradient.shape, relative_error(gradient, expected[name]))
+
+
+def in_torch(case: Case, layer: str, dy: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], dict[str, Array]]:
+    """PyTorch's value of a case, and by the name of each input the gradient of the sum of value times dy."""
+    try:
+        import torch
+    except ImportError:
+        raise HandgradError("PyTorch is not installed; python3 -m pip install 'handgrad[parity]' brings it") from None
+    from .kit.kit_torch import LAYERS
+
+    inputs = {name: torch.tensor(x, requires_grad=True) for name, x in case.inputs.items()}
+    given = {name: torch.tensor(x) if isinstance(x, np.ndarray) else x for name, x in settings(case).items()}
+    y = LAYERS[LAYER_OF.get(layer, layer)](**inputs, **given)
+    gradients = torch.autograd.grad(y, list(inputs.values()), torch.tensor(dy))
+    return y.detach().numpy(), {name: dx.numpy() for name, dx in zip(inputs, gradients, strict=True)}
+
+
+def settings(case: Case) -> dict[str, Any]:
+    """What a case is given beside its inputs; of a model's config, only what neither shapes nor names say.
+
+    The switches of a config are taken to be as by default.
+    """
+    given = dict(case.given)
+    return {"heads": config.heads, **given} if (config := given.pop("config", None)) else given

@@ -1,0 +1,1 @@
+"""The conformance kit: cases for people who write kernels in other languages."""

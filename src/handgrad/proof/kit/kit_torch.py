@@ -1,0 +1,197 @@
+"""The kit's layers in plain PyTorch, held against the kit's files.
+
+    python3 -m pip install torch safetensors
+    python3 kit_torch.py DIR                                               # every case of the folder, in float64
+    python3 kit_torch.py DIR --dtype bfloat16 --layers softmax layer_norm
+
+No gradient is written here: autograd is the witness. A line for each case names its worst tensor and says how much of
+what its envelope allows the error takes: up to 1 it passes. Exit status: 0 all passed; 1 one did not; 2 the folder, or
+a file in it, cannot be used. To hold a kernel of your own against the kit, put a call of it into `LAYERS`.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ENVELOPES = ("float32", "float16", "bfloat16")
+BAR = 1e-12
+"""What float64 allows."""
+
+
+def linear(x: Tensor, w: Tensor) -> Tensor:
+    return x @ w
+
+
+def embedding(tokens: Tensor, table: Tensor) -> Tensor:
+    return F.embedding(tokens, table)
+
+
+def positions(x: Tensor, table: Tensor, start: int = 0) -> Tensor:
+    return x + table[start : start + x.shape[1]]
+
+
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return F.layer_norm(x, gamma.shape, gamma, beta, eps=1e-5)
+
+
+def softmax(z: Tensor) -> Tensor:
+    return F.softmax(z, dim=-1)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    # not F.scaled_dot_product_attention: a query with one key has gradients that are 0, and its fused form has 1e-7
+    T, S = q.shape[-2], k.shape[-2]
+    future = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)  # the queries are the last T of S
+    return F.softmax((q @ k.mT * scale).masked_fill(future, -math.inf), dim=-1) @ v
+
+
+def multi_head_attention(
+    x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor, heads: int, scale: float | None = None
+) -> Tensor:
+    q, k, v = ((x @ w).unflatten(-1, (heads, -1)).transpose(1, 2) for w in (w_q, w_k, w_v))
+    context = causal_attention(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
+    return context.transpose(1, 2).flatten(2) @ w_o
+
+
+def silu(x: Tensor) -> Tensor:
+    return F.silu(x)
+
+
+def swiglu(x: Tensor, w_gate: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
+    return (F.silu(x @ w_gate) * (x @ w_up)) @ w_down
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    total = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="sum")
+    return total / max(1, int((targets != -100).sum()))  # the mean; but 0, not nan, where no target counts
+
+
+def linear_cross_entropy(x: Tensor, w: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(x @ w, targets)
+
+
+def block(x: Tensor, heads: int, **parameters: Tensor) -> Tensor:
+    normed = layer_norm(x, **within(parameters, "norm_1."))
+    x = x + multi_head_attention(normed, **within(parameters, "attention."), heads=heads)
+    return x + swiglu(layer_norm(x, **within(parameters, "norm_2.")), **within(parameters, "feed_forward."))
+
+
+def gpt(tokens: Tensor, targets: Tensor, heads: int, **parameters: Tensor) -> Tensor:
+    x = positions(embedding(tokens, parameters["embedding.token"]), parameters["embedding.position"])
+    for n in range(len({name.split(".")[1] for name in parameters if name.startswith("blocks.")})):
+        x = block(x, heads, **within(parameters, f"blocks.{n}."))
+    return linear_cross_entropy(layer_norm(x, **within(parameters, "norm.")), parameters["head.w_lm"], targets)
+
+
+LAYERS: dict[str, Callable[..., Tensor]] = {
+    "linear": linear,
+    "embedding": embedding,
+    "positions": positions,
+    "layer_norm": layer_norm,
+    "softmax": softmax,
+    "causal_attention": causal_attention,
+    "multi_head_attention": multi_head_attention,
+    "silu": silu,
+    "swiglu": swiglu,
+    "cross_entropy": cross_entropy,
+    "linear_cross_entropy": linear_cross_entropy,
+    "block": block,
+    "gpt": gpt,
+}
+
+
+def within(tensors: dict[str, Tensor], scope: str) -> dict[str, Tensor]:
+    """Those whose names begin with `scope`, by the rest of the name."""
+    return {name.removeprefix(scope): tensor for name, tensor in tensors.items() if name.startswith(scope)}
+
+
+def value_and_gradients(case: dict[str, Tensor], layer: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the layer and autograd make of a case's inputs and cotangent, by the case's keys."""
+    if not (outputs := list(within(case, "outputs/"))):
+        raise KeyError("outputs/")
+    inputs = {name: x.to(dtype) if x.is_floating_point() else x for name, x in within(case, "inputs/").items()}
+    moved = {name: x.requires_grad_() for name, x in inputs.items() if x.is_floating_point()}
+    y = LAYERS[layer](**inputs, **{name: x.item() for name, x in within(case, "settings/").items()})
+    gradients = torch.autograd.grad(y, list(moved.values()), case[f"cotangents/{outputs[0]}"].to(dtype))
+    named = {f"gradients/{name}": gradient for name, gradient in zip(moved, gradients, strict=True)}
+    return {f"outputs/{outputs[0]}": y.detach(), **named}
+
+
+def relative_error(mine: Tensor, reference: Tensor) -> float:
+    """max |mine - reference| / max |reference|; where the reference is all zero, mine must be so too."""
+    if mine.shape != reference.shape or not mine.isfinite().all():
+        return math.inf
+    error, scale = ((x.abs().max().item() if x.numel() else 0.0) for x in (mine.double() - reference, reference))
+    return 0.0 if error == 0 else error / scale if scale > 0 else math.inf
+
+
+def shares(case: dict[str, Tensor], layer: str, dtype: str) -> dict[str, float]:
+    """Of each tensor, its error over what its envelope allows."""
+    found = {}
+    for key, mine in value_and_gradients(case, layer, DTYPES[dtype]).items():
+        error = relative_error(mine, case[key])
+        allowed = BAR if dtype == "float64" else case[f"envelopes/{key}"][ENVELOPES.index(dtype)].item()
+        found[key] = 0.0 if error == 0 else error / allowed if allowed > 0 else math.inf
+    return found
+
+
+class UnusableError(Exception):
+    """A folder or a file that cannot be used."""
+
+
+def cases_in(folder: Path, layers: list[str]) -> dict[Path, str]:
+    """The files of these layers' cases, or of all where none is named, each with its layer."""
+    if not folder.is_dir():
+        raise UnusableError(f"{folder}: no such folder")
+    found = {path: path.name.partition(".")[0] for path in sorted(folder.glob("*.safetensors"))}
+    for where, layer in [("--layers", layer) for layer in layers] or found.items():
+        if layer not in LAYERS:
+            raise UnusableError(f"{where}: no layer {layer!r}; there are {', '.join(LAYERS)}")
+        if layer not in found.values():
+            raise UnusableError(f"{folder}: no case of {layer}")
+    if not found:
+        raise UnusableError(f"{folder}: no case in it, no *.safetensors")
+    return {path: layer for path, layer in found.items() if not layers or layer in layers}
+
+
+def passes(path: Path, layer: str, dtype: str) -> bool:
+    """Whether all tensors of a case are within their envelopes; prints the worst."""
+    try:
+        found = shares(load_file(path), layer, dtype)
+    except KeyError as error:
+        raise UnusableError(f"{path}: no {error}") from error
+    except (IndexError, OSError, RuntimeError, SafetensorError, TypeError, ValueError) as error:
+        raise UnusableError(f"{path}: {error}".partition("\n")[0]) from error
+    worst = max(found, key=lambda key: found[key])
+    verdict = "passed" if found[worst] <= 1 else "FAILED"
+    print(f"{path.stem:32} {worst:48} {found[worst]:9.2g} of its envelope  {verdict}")
+    return found[worst] <= 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Hold the layers in plain PyTorch against a kit's files.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where the kit is")
+    parser.add_argument("--dtype", choices=DTYPES, default="float64", help="what to compute in (default: float64)")
+    parser.add_argument("--layers", nargs="+", metavar="LAYER", default=[], help="only these (default: all)")
+    options = parser.parse_args()
+    try:
+        cases = cases_in(options.folder, options.layers)
+        passed = [passes(path, layer, options.dtype) for path, layer in cases.items()]
+    except UnusableError as error:
+        print(f"kit_torch: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(passed)} cases in {options.dtype}, {passed.count(False) or 'none'} failed")
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

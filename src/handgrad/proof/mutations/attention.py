@@ -1,0 +1,229 @@
+"""What goes wrong in attention: the scale, the mask, the transposes, the heads, the input that serves three times."""
+
+from ...layers import (
+    causal_attention_backward,
+    causal_attention_forward,
+    multi_head_attention_backward,
+)
+from .mutation import Mutation
+
+CAUSAL_ATTENTION = (
+    Mutation(
+        "dq_without_the_scale",
+        "causal_attention",
+        causal_attention_backward,
+        right="dq = np.multiply(dq_scaled, scale, out=dq_scaled)",
+        wrong="dq = dq_scaled",
+        lesson="The scores were scale * q kᵀ, so dq carries the factor 1/√D as well.",
+    ),
+    Mutation(
+        "dq_scaled_twice",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="return dq * scale, dk, dv",
+        lesson="One factor 1/√D forwards, one backwards: scaling dscores and then dq again is one too many.",
+    ),
+    Mutation(
+        "dk_without_the_scale",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="return dq, dk / scale, dv",
+        lesson="The scale stands before the product of q and k, so it reaches both of their gradients.",
+    ),
+    Mutation(
+        "dk_scaled_twice",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="return dq, dk * scale, dv",
+        lesson="The cached q is scaled already; multiplied by it, dk has its factor 1/√D.",
+    ),
+    Mutation(
+        "scores_without_the_scale",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="return dq / scale, dk / scale, dv",
+        lesson="The forward divided the scores by √D; a backward that forgets it is √D too large for q and k, and for "
+        "all that lies below.",
+    ),
+    Mutation(
+        "scale_of_the_width",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="H = q_scaled.shape[1]\n    return dq * H**-0.5, dk * H**-0.5, dv",
+        lesson="1/√C in place of 1/√D: a score is a product of one head's vectors, of width D, and not of the model's.",
+    ),
+    Mutation(
+        "mask_forgotten",
+        "causal_attention",
+        causal_attention_backward,
+        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        wrong="hidden = q_block @ k[:, :, tile.keys].swapaxes(-1, -2)\n"
+        "            softmax = SoftmaxCache(np.exp(hidden - logsumexp_block), logsumexp_block)",
+        lesson="A backward that computes the weights again must mask them again: a hidden key had weight 0, and only "
+        "that makes its gradient 0.",
+    ),
+    Mutation(
+        "mask_off_by_one",
+        "causal_attention",
+        causal_attention_backward,
+        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        wrong="t, s = probabilities.shape[-2:]\n"
+        "            softmax = SoftmaxCache(np.tril(probabilities, s - t - 1), logsumexp_block)",
+        lesson="A position sees itself: the mask begins above the diagonal, triu(k=1), and with k=0 the backward hides "
+        "what the forward saw.",
+    ),
+    Mutation(
+        "scores_softmax_derivative_skipped",
+        "causal_attention",
+        causal_attention_backward,
+        right="softmax_backward(dweights, softmax, mean_dy=mean_dweights)",
+        wrong="dweights * (probabilities != 0)",
+        lesson="Between the weights and the scores lies the softmax, and its Jacobian belongs between their gradients.",
+    ),
+    Mutation(
+        "dv_weights_not_transposed",
+        "causal_attention",
+        causal_attention_backward,
+        right="weights.swapaxes(-1, -2) @ dy_block",
+        wrong="weights @ dy_block",
+        lesson="v_s gave to every query t with weight p_ts, so dv_s sums over t: the transpose. The matrix is square, "
+        "so nothing complains.",
+    ),
+    Mutation(
+        "dk_not_transposed",
+        "causal_attention",
+        causal_attention_backward,
+        right="dscores.swapaxes(-1, -2) @ q_block",
+        wrong="dscores @ q_block",
+        lesson="A key's gradient sums over the queries that it met: dscoresᵀ q.",
+    ),
+    Mutation(
+        "dq_and_dk_swapped",
+        "causal_attention",
+        causal_attention_backward,
+        right="return dq, dk, dv",
+        wrong="return dk, dq, dv",
+        lesson="dq is made of keys and dk of queries; what is returned is in the order of the arguments, not of the "
+        "products.",
+    ),
+    Mutation(
+        "dweights_from_the_keys",
+        "causal_attention",
+        causal_attention_backward,
+        right="dy_block @ v[:, :, tile.keys].swapaxes(-1, -2)",
+        wrong="dy_block @ k[:, :, tile.keys].swapaxes(-1, -2)",
+        lesson="The weights multiplied the values: dweights = dy vᵀ. The keys have done their work before the softmax.",
+    ),
+)
+
+TILES = (
+    Mutation(
+        "tile_with_its_own_row_sum",
+        "attention_tiles",
+        causal_attention_backward,
+        right="row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None",
+        wrong="None",
+        lesson="The softmax's row sum runs over all keys; a tile has only some. The output has them all: "
+        "D = rowsum(dO ∘ O).",
+    ),
+    Mutation(
+        "tile_weights_not_rescaled",
+        "attention_tiles",
+        causal_attention_forward,
+        right="probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])",
+        wrong="pass",
+        lesson="A tile's softmax took its own keys for all that there are; for the backward its weights are rescaled "
+        "by the row's total.",
+    ),
+)
+
+MULTI_HEAD_ATTENTION = (
+    Mutation(
+        "dq_heads_merged_without_the_transpose",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right='merge_heads(tap("q", dq))',
+        wrong='tap("q", dq).reshape(dq.shape[0], dq.shape[2], -1)',
+        lesson="(B, H, T, D) becomes (B, T, H·D) by a transpose and then a reshape; the reshape alone fits as well and "
+        "mixes heads with positions.",
+    ),
+    Mutation(
+        "context_split_without_the_transpose",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right="split_heads(dcontext, cache.heads)",
+        wrong="dcontext.reshape(len(dy), cache.heads, dy.shape[1], -1)",
+        lesson="The backward of merging heads is splitting them: reshape, then transpose. The reshape alone gives a "
+        "head other heads' gradients.",
+    ),
+    Mutation(
+        "heads_merged_in_reverse",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right='merge_heads(tap("v", dv))',
+        wrong='merge_heads(tap("v", dv)[:, ::-1])',
+        lesson="Heads are merged in the order in which they were split; each has its own columns of w_v.",
+    ),
+    Mutation(
+        "shared_input_assigned",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right="dx += dx_k\n    dx += dx_v",
+        wrong="dx = dx_v",
+        lesson="x fed queries, keys and values: `dx +=`, three times. With `=` the last path wins.",
+    ),
+    Mutation(
+        "path_of_the_keys_lost",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right="dx += dx_k",
+        wrong="pass",
+        lesson="x is reached by three paths, and that of the keys is one of them.",
+    ),
+    Mutation(
+        "path_of_the_values_lost",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right="dx += dx_v",
+        wrong="pass",
+        lesson="x is reached by three paths, and that of the values, usually the strongest, is one of them.",
+    ),
+    Mutation(
+        "keys_back_through_w_q",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right='linear_backward(merge_heads(tap("k", dk)), cache.k)',
+        wrong='linear_backward(merge_heads(tap("k", dk)), cache.q)',
+        lesson="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k is right, "
+        "and hides it.",
+    ),
+    Mutation(
+        "w_o_not_transposed",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right='linear_backward(tap("output", dy), cache.out)',
+        wrong='linear_backward(tap("output", dy), cache.out._replace(w=cache.out.w.T))',
+        lesson="dx = dy wᵀ. A square w fits either way round, so only the numbers are wrong.",
+    ),
+    Mutation(
+        "dw_q_transposed",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right="return dx, dw_q, dw_k, dw_v, dw_o",
+        wrong="return dx, dw_q.T, dw_k, dw_v, dw_o",
+        lesson="dqᵀ x is the gradient for weights kept as (out, in); here they are (in, out): xᵀ dq.",
+    ),
+    Mutation(
+        "dw_o_of_the_input",
+        "multi_head_attention",
+        multi_head_attention_backward,
+        right='linear_backward(tap("output", dy), cache.out)',
+        wrong='linear_backward(tap("output", dy), cache.out._replace(x=cache.q.x))',
+        lesson="w_o multiplied the heads' merged contexts, not the layer's input.",
+    ),
+)

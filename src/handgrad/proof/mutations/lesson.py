@@ -1,0 +1,102 @@
+"""Whether a small model still trains with a wrong backward: the lesson of the catalogue."""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...layers import IGNORE_INDEX, Array
+from ...machine import single_threaded_blas
+from ...model import ModelConfig, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
+from ...training import AdamW, Batch, TrainingConfig, default_text, learning_rate, make_corpus, split, training_batch
+from .mutation import Mutation
+
+TRAINING = TrainingConfig(steps=300, batch=8, learning_rate=1e-2, warmup=30, shards=1)
+SIZES: dict[str, Any] = {"layers": 2, "heads": 2, "width": 32, "hidden": 64, "context": 32}
+PADDING = 0.1
+"""The share of targets that are ignored, so that a backward that counts them is wrong here too."""
+HELD_OUT = 64
+"""Windows that the loss is taken on in the end."""
+
+
+class Lesson(NamedTuple):
+    """How the training of a small model went."""
+
+    loss: float
+    """On a held-out text, in nats; nan where training broke down."""
+    learned: float
+    """How far the loss came from that of the characters' mere frequencies, 0, to that of right gradients, 1."""
+    wrong: float
+    """Of all gradients at the first step, the norm of what is wrong over the norm of what is right."""
+
+    @property
+    def verdict(self) -> str:
+        """What somebody sees who watches the loss; another seed moves it by some 3 % of what there is to learn."""
+        if self.learned == 1:
+            return "not met"  # each step was the right one's, to the bit
+        return "as well" if self.learned > 0.95 else "worse" if self.learned > 0 else "no"
+
+
+class Material(NamedTuple):
+    config: ModelConfig
+    tokens: Array
+    held_out: Batch
+    loss_of_frequencies: float
+
+
+def lesson(mutation: Mutation) -> Lesson:
+    """Train the small model with the mutation in it: weights, batches, AdamW and clip are those of any training."""
+    loss, wrong = _trained(mutation)
+    known_before = _material().loss_of_frequencies
+    return Lesson(loss, (known_before - loss) / (known_before - loss_of_right_gradients()), wrong)
+
+
+@cache
+def loss_of_right_gradients() -> float:
+    """The same with right ones, in nats."""
+    return _trained(None)[0]
+
+
+def _trained(mutation: Mutation | None) -> tuple[float, float]:
+    """The loss in the end, and how wrong all gradients were at the first step."""
+    config, tokens, held_out, _ = _material()
+    parameters = initial_parameters(config)
+    forward = mutation.planted(loss_forward) if mutation else loss_forward
+    backward = mutation.planted(loss_backward) if mutation else loss_backward
+    optimizer, wrong = AdamW(parameters, TRAINING), 0.0
+    with np.errstate(all="ignore"), single_threaded_blas():  # what overflows is the mutation's doing: the loss shows it
+        for step in range(1, TRAINING.steps + 1):
+            batch = _padded(training_batch(tokens, config.context, TRAINING.batch, TRAINING.seed, step))
+            loss, cached = forward(*batch, parameters.tree, config)
+            gradients = backward(np.ones_like(loss), cached)
+            if step == 1 and mutation:
+                _, cached = loss_forward(*batch, parameters.tree, config)
+                right = list(leaves(loss_backward(np.ones_like(loss), cached)))
+                wrong = _norm(g - r for g, r in zip(leaves(gradients), right, strict=True)) / _norm(right)
+            clip = min(1.0, TRAINING.clip / _norm(leaves(gradients)))
+            optimizer.step(gradients, learning_rate(step, TRAINING), clip)
+        loss, _ = loss_forward(*held_out, parameters.tree, config)
+    return float(loss), wrong
+
+
+@cache
+def _material() -> Material:
+    text = default_text()
+    tokenizer = Tokenizer.of_characters(text)
+    config = ModelConfig(vocabulary=tokenizer.vocabulary, **SIZES)
+    corpus = make_corpus(split([text]), tokenizer, config.context)
+    held_out = training_batch(corpus.validation.tokens, config.context, HELD_OUT, seed=0, step=1)
+    counts = np.bincount(corpus.training, minlength=config.vocabulary) + 1
+    surprise = -np.log(counts / counts.sum())
+    return Material(config, corpus.training, held_out, float(surprise[held_out.targets].mean()))
+
+
+def _padded(batch: Batch) -> Batch:
+    """Some of the targets ignored, the same ones each time."""
+    ignored = np.random.default_rng(0).random(batch.targets.shape) < PADDING
+    return Batch(batch.tokens, np.where(ignored, IGNORE_INDEX, batch.targets))
+
+
+def _norm(tensors: Iterable[Array]) -> float:
+    return float(np.sqrt(sum(float((tensor.astype(np.float64) ** 2).sum()) for tensor in tensors)))
