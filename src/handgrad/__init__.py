@@ -12,6 +12,7 @@ from importlib.metadata import version
 from . import layers, proof, training
 from .errors import HandgradError
 from .model import Model, ModelConfig, load
+from .proof import trace
 
-__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load", "proof", "training"]
+__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load", "proof", "trace", "training"]
 __version__ = version("handgrad")

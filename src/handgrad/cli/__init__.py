@@ -13,6 +13,7 @@ from .check import check
 from .evaluate import evaluate
 from .generate import generate
 from .info import info
+from .trace import trace
 from .train import train
 from .watch import watch
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(check)
+app.command()(trace)
 app.command()(train)
 app.command()(watch)
 app.command()(generate)

@@ -69,8 +69,11 @@ def causal_attention_forward(
 ) -> tuple[Inexact[Array, "B H T D"], CausalAttentionCache]:
     r"""Average the values of the past, weighted by how well their keys answer the query; S >= T.
 
-    $$ z_{ts} = \mathrm{scale}\; q_t \cdot k_s + \mathrm{mask}_{ts}, \qquad
-       p_t = \mathrm{softmax}(z_t), \qquad y_t = \sum_s p_{ts}\, v_s $$
+    $$ \mathrm{scores}_{ts} = \mathrm{scale}\; q_t \cdot k_s $$
+    $$ \mathrm{masked\_scores}_{ts} = \mathrm{scores}_{ts} + \mathrm{mask}_{ts}, \qquad
+       \mathrm{mask}_{ts} = -\infty \text{ where } s \text{ is later than } t \text{, else } 0 $$
+    $$ \mathrm{weights}_t = \mathrm{softmax}(\mathrm{masked\_scores}_t) $$
+    $$ y_t = \sum_s \mathrm{weights}_{ts}\, v_s $$
 
     The usual scale is $1/\sqrt{D}$: a dot product of D independent terms of variance 1 has variance D, and a softmax of
     scores that large is nearly one-hot, where its gradient vanishes. The mask is minus infinity above the diagonal, so
@@ -114,17 +117,20 @@ def causal_attention_backward(
 ) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B H S D"], Inexact[Array, "B H S D"]]:
     r"""Carry dy to q, k and v.
 
-    $$ \mathrm{d}v = p^\top \mathrm{d}y $$
-    $$ \mathrm{d}z = p \odot \left( \mathrm{d}p - \mathrm{rowsum}(\mathrm{d}p \odot p) \right), \qquad
-       \mathrm{d}p = \mathrm{d}y\, v^\top $$
-    $$ \mathrm{d}q = \mathrm{scale}\; \mathrm{d}z\, k $$
-    $$ \mathrm{d}k = \mathrm{scale}\; \mathrm{d}z^\top q $$
+    $$ \mathrm{d}v = \mathrm{weights}^\top \mathrm{d}y $$
+    $$ \mathrm{d}\mathrm{weights} = \mathrm{d}y\, v^\top $$
+    $$ \mathrm{d}\mathrm{masked\_scores} = \mathrm{weights} \odot \left( \mathrm{d}\mathrm{weights}
+       - \mathrm{rowsum}(\mathrm{d}\mathrm{weights} \odot \mathrm{weights}) \right) $$
+    $$ \mathrm{d}\mathrm{scores} = \mathrm{d}\mathrm{masked\_scores} $$
+    $$ \mathrm{d}q = \mathrm{scale}\; \mathrm{d}\mathrm{scores}\, k $$
+    $$ \mathrm{d}k = \mathrm{scale}\; \mathrm{d}\mathrm{scores}^\top q $$
 
-    The mask needs no line of its own: it is a constant that was added, and where it hides a key p is 0, which makes dz
-    exactly 0 there, though dp is not.
+    The mask is a constant that was added, and where it hides a key the weight is 0, which makes dscores exactly 0
+    there, though dweights is not.
 
-    The row sum needs all keys, but no tile has them; y has: $\sum_s \mathrm{d}p_{ts}\, p_{ts} = \mathrm{d}y_t \cdot
-    \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is $e^{z - \mathrm{logsumexp}(z)}$.
+    The row sum needs all keys, but no tile has them; y has: with p for weights, $\sum_s \mathrm{d}p_{ts}\, p_{ts} =
+    \mathrm{d}y_t \cdot \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is
+    $e^{z - \mathrm{logsumexp}(z)}$, with z for masked scores.
     """
     q_scaled, k, v, scale, y, logsumexp, blocks, kept = cache
     if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:

@@ -45,8 +45,8 @@ def cross_entropy_forward(
 def cross_entropy_backward(dloss: Inexact[Array, ""], cache: CrossEntropyCache) -> Inexact[Array, "*batch V"]:
     r"""Probability minus truth.
 
-    $$ \mathrm{d}z_{nv} = \frac{\mathrm{d}\mathrm{loss}}{N}
-       \left( \mathrm{softmax}(z_n)_v - [v = \mathrm{target}_n] \right) $$
+    $$ \mathrm{d}\mathrm{logits}_{nv} = \frac{\mathrm{d}\mathrm{loss}}{N}
+       \left( \mathrm{softmax}(\mathrm{logits}_n)_v - [v = \mathrm{target}_n] \right) $$
 
     and 0 in the rows that do not count. Softmax's Jacobian times the logarithm's 1/p collapses to this difference: each
     row sums to zero, and there is nothing to divide by a probability.

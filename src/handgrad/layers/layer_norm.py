@@ -23,9 +23,8 @@ def layer_norm_forward(
 ) -> tuple[Inexact[Array, "*batch C"], LayerNormCache]:
     r"""Bring each row of x to mean 0 and variance 1, then give it a learned scale and offset.
 
-    $$ \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad \mu = \tfrac1C \sum_c x_c, \qquad
-       \sigma^2 = \tfrac1C \sum_c (x_c - \mu)^2 $$
-    $$ y = \gamma \odot \hat x + \beta $$
+    $$ y = \gamma \odot \hat x + \beta, \qquad \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
+       \mu = \tfrac1C \sum_c x_c, \qquad \sigma^2 = \tfrac1C \sum_c (x_c - \mu)^2 $$
 
     Source: Ba, Kiros, Hinton, "Layer Normalization", 2016. The variance is the biased one, over C.
     """
@@ -43,11 +42,10 @@ def layer_norm_backward(
 ) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"], Inexact[Array, "C"]]:
     r"""Carry dy to x by three routes, and to gamma and beta.
 
-    With $\mathrm{d}\hat x = \mathrm{d}y \odot \gamma$ and $\langle\cdot\rangle$ the mean over a row,
-
     $$ \mathrm{d}x = \frac{1}{\sqrt{\sigma^2 + \epsilon}}
        \left( \mathrm{d}\hat x - \langle \mathrm{d}\hat x \rangle
-              - \hat x \, \langle \mathrm{d}\hat x \odot \hat x \rangle \right) $$
+              - \hat x \, \langle \mathrm{d}\hat x \odot \hat x \rangle \right), \qquad
+       \mathrm{d}\hat x = \mathrm{d}y \odot \gamma, \qquad \langle\cdot\rangle \text{ the mean over a row} $$
     $$ \mathrm{d}\gamma = \sum_{\mathrm{rows}} \mathrm{d}y \odot \hat x $$
     $$ \mathrm{d}\beta = \sum_{\mathrm{rows}} \mathrm{d}y $$
 

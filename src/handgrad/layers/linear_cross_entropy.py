@@ -40,8 +40,9 @@ def linear_cross_entropy_forward(
 ) -> tuple[Inexact[Array, ""], LinearCrossEntropyCache]:
     r"""The average surprise at the targets, where the logits are a linear map of x.
 
+    $$ \mathrm{logits} = x\,w $$
     $$ \mathrm{loss} = \sum_{\mathrm{chunks}} \frac{N_{\mathrm{chunk}}}{N}\,
-       \mathrm{cross\ entropy}(x_{\mathrm{chunk}}\,w,\; \mathrm{targets}_{\mathrm{chunk}}) $$
+       \mathrm{cross\_entropy}(\mathrm{logits}_{\mathrm{chunk}},\; \mathrm{targets}_{\mathrm{chunk}}) $$
 
     with N the number of targets that count: the mean over all is the mean of the chunks' means, each by its share. For
     a tap that sees `logits` there is one chunk, so that they exist whole.

@@ -44,8 +44,11 @@ def multi_head_attention_forward(
 ) -> tuple[Inexact[Array, "B T C"], MultiHeadAttentionCache]:
     r"""Attend with several heads, each in its own slice of the width, and mix what they found.
 
-    $$ q, k, v = x\,w_q,\; x\,w_k,\; x\,w_v, \qquad
-       y = \mathrm{merge}\big(\mathrm{attention}(q_h, k_h, v_h)_{h=1..H}\big)\, w_o $$
+    $$ q = \mathrm{split}(x\,w_q) $$
+    $$ k = \mathrm{split}(x\,w_k) $$
+    $$ v = \mathrm{split}(x\,w_v) $$
+    $$ \mathrm{context} = \mathrm{causal\_attention}(q, k, v) \text{, in each head} $$
+    $$ y = \mathrm{merge}(\mathrm{context})\, w_o $$
 
     `heads` divides C; `scale` is $1/\sqrt{D}$ with $D = C/H$ where not given. Taps: `q`, `k`, `v`, `scores`,
     `masked_scores`, `weights`, `context` (all per head), `output`.
@@ -75,9 +78,12 @@ def multi_head_attention_backward(
     r"""Carry dy to x and to the four matrices.
 
     $$ \mathrm{d}w_o = \mathrm{merge}(\mathrm{context})^\top \mathrm{d}y $$
-    $$ \mathrm{d}w_q = x^\top \mathrm{d}q, \qquad \mathrm{d}w_k = x^\top \mathrm{d}k, \qquad
-       \mathrm{d}w_v = x^\top \mathrm{d}v $$
-    $$ \mathrm{d}x = \mathrm{d}q\,w_q^\top + \mathrm{d}k\,w_k^\top + \mathrm{d}v\,w_v^\top $$
+    $$ \mathrm{d}\mathrm{context} = \mathrm{split}(\mathrm{d}y\, w_o^\top) $$
+    $$ \mathrm{d}w_q = x^\top \mathrm{merge}(\mathrm{d}q) $$
+    $$ \mathrm{d}w_k = x^\top \mathrm{merge}(\mathrm{d}k) $$
+    $$ \mathrm{d}w_v = x^\top \mathrm{merge}(\mathrm{d}v) $$
+    $$ \mathrm{d}x = \mathrm{merge}(\mathrm{d}q)\,w_q^\top + \mathrm{merge}(\mathrm{d}k)\,w_k^\top
+       + \mathrm{merge}(\mathrm{d}v)\,w_v^\top $$
 
     x feeds the queries, the keys and the values, so its gradient is the sum of three paths.
     """

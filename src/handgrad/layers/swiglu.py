@@ -29,10 +29,13 @@ def swiglu_forward(
 ) -> tuple[Inexact[Array, "*batch C"], SwigluCache]:
     r"""A feed-forward layer whose hidden units are opened and closed by a gate.
 
-    $$ \mathrm{gate}, \mathrm{up} = x\,w_{gate},\; x\,w_{up}, \qquad
-       y = \left(\mathrm{silu}(\mathrm{gate}) \odot \mathrm{up}\right) w_{down} $$
+    $$ \mathrm{gate} = x\,w_{gate} $$
+    $$ \mathrm{up} = x\,w_{up} $$
+    $$ \mathrm{activated} = \mathrm{silu}(\mathrm{gate}) $$
+    $$ \mathrm{hidden} = \mathrm{activated} \odot \mathrm{up} $$
+    $$ y = \mathrm{hidden}\, w_{down} $$
 
-    Taps: `gate`, `up`, `activated` (silu of the gate), `hidden`, `output`.
+    Taps: `gate`, `up`, `activated`, `hidden`, `output`.
 
     Source: Shazeer, "GLU Variants Improve Transformer", 2020.
     """
@@ -52,9 +55,12 @@ def swiglu_backward(
     r"""Carry dy to x and to the three matrices.
 
     $$ \mathrm{d}w_{down} = \mathrm{hidden}^\top \mathrm{d}y $$
-    $$ \mathrm{d}\mathrm{gate} = \mathrm{d}\mathrm{hidden} \odot \mathrm{up} \odot \mathrm{silu}'(\mathrm{gate}), \qquad
-       \mathrm{d}\mathrm{up} = \mathrm{d}\mathrm{hidden} \odot \mathrm{silu}(\mathrm{gate}) $$
-    $$ \mathrm{d}w_{gate} = x^\top \mathrm{d}\mathrm{gate}, \qquad \mathrm{d}w_{up} = x^\top \mathrm{d}\mathrm{up} $$
+    $$ \mathrm{d}\mathrm{hidden} = \mathrm{d}y\, w_{down}^\top $$
+    $$ \mathrm{d}\mathrm{activated} = \mathrm{d}\mathrm{hidden} \odot \mathrm{up} $$
+    $$ \mathrm{d}\mathrm{up} = \mathrm{d}\mathrm{hidden} \odot \mathrm{activated} $$
+    $$ \mathrm{d}\mathrm{gate} = \mathrm{d}\mathrm{activated} \odot \mathrm{silu}'(\mathrm{gate}) $$
+    $$ \mathrm{d}w_{gate} = x^\top \mathrm{d}\mathrm{gate} $$
+    $$ \mathrm{d}w_{up} = x^\top \mathrm{d}\mathrm{up} $$
     $$ \mathrm{d}x = \mathrm{d}\mathrm{gate}\,w_{gate}^\top + \mathrm{d}\mathrm{up}\,w_{up}^\top $$
 
     A product passes to each factor the gradient times the *other* factor; that is all there is to a gate.

@@ -1,7 +1,4 @@
-"""A pre-norm Transformer block: h = x + attention(norm_1(x)),  y = h + swiglu(norm_2(h)); h and y are its residuals.
-
-No formula of its own: it calls forward/backward pairs, and adds.
-"""
+"""A pre-norm Transformer block: forward/backward pairs are called, and what they found is added."""
 
 from typing import NamedTuple
 
@@ -36,7 +33,11 @@ class BlockCache(NamedTuple):
 def block_forward(
     x: Inexact[Array, "B T C"], parameters: BlockParameters, config: ModelConfig, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "B T C"], BlockCache]:
-    """Each sub-layer reads a normalised copy of the stream and adds what it found. Taps: `residual_1`, `residual_2`."""
+    r"""Each sub-layer reads a normalised copy of the stream and adds what it found. Taps: `residual_1`, `residual_2`.
+
+    $$ \mathrm{residual}_1 = x + \mathrm{attention}(\mathrm{norm}_1(x)) $$
+    $$ \mathrm{residual}_2 = \mathrm{residual}_1 + \mathrm{feed\_forward}(\mathrm{norm}_2(\mathrm{residual}_1)) $$
+    """
     scale = None if config.score_scale else 1.0
     normed_1, norm_1 = norm_forward(x, parameters.norm_1, within(tap, "norm_1"))
     attended, attention = multi_head_attention_forward(
@@ -52,7 +53,16 @@ def block_forward(
 def block_backward(
     dy: Inexact[Array, "B T C"], cache: BlockCache, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "B T C"], BlockParameters]:
-    """Where the stream went two ways, into a sub-layer and past it, two gradients come back and are added."""
+    r"""Where the stream went two ways, into a sub-layer and past it, two gradients come back and are added.
+
+    $$ \mathrm{d}\mathrm{feed\_forward} = \mathrm{d}\mathrm{residual}_2 $$
+    $$ \mathrm{d}\mathrm{residual}_1 = \mathrm{d}\mathrm{residual}_2
+       + J_{\mathrm{norm}_2}^\top\, \mathrm{d}\mathrm{norm}_2 $$
+    $$ \mathrm{d}\mathrm{attention} = \mathrm{d}\mathrm{residual}_1 $$
+    $$ \mathrm{d}x = \mathrm{d}\mathrm{residual}_1 + J_{\mathrm{norm}_1}^\top\, \mathrm{d}\mathrm{norm}_1 $$
+
+    with J a norm's Jacobian, applied by its backward to what the sub-layer above it asks of its input.
+    """
     dresidual_2 = tap("residual_2", dy)
     dnormed_2, *dfeed_forward = swiglu_backward(dresidual_2, cache.feed_forward, tap=within(tap, "feed_forward"))
     dresidual_1, dnorm_2 = norm_backward(dnormed_2, cache.norm_2, within(tap, "norm_2"))

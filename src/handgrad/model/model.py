@@ -44,13 +44,17 @@ class Model:
 
         targets has the shape of tokens: what should follow each of them; `IGNORE_INDEX` (-100) where nothing counts.
         """
+        loss, cache = loss_forward(*self.batch(tokens, targets), self.parameters.tree, self.config)
+        gradients = loss_backward(np.ones_like(loss), cache)
+        return float(loss), Parameters.from_tree(self.config, gradients)
+
+    def batch(self, tokens: Any, targets: Any) -> tuple[Integer[Array, "B T"], Integer[Array, "B T"]]:
+        """Both as arrays of shape (B, T), where the model can take them; a `HandgradError` says why it cannot."""
         batch = self._checked("tokens", tokens)
         goals = self._checked("targets", targets, also=IGNORE_INDEX)
         if batch.shape != goals.shape:
             raise HandgradError(f"targets: shape {goals.shape} differs from that of tokens, {batch.shape}")
-        loss, cache = loss_forward(np.atleast_2d(batch), np.atleast_2d(goals), self.parameters.tree, self.config)
-        gradients = loss_backward(np.ones_like(loss), cache)
-        return float(loss), Parameters.from_tree(self.config, gradients)
+        return np.atleast_2d(batch), np.atleast_2d(goals)
 
     def generate(self, prompt: str = "", tokens: int = DEFAULT_TOKENS, **sampling: Any) -> str:
         """A continuation of the prompt, without the prompt. `sampling`: temperature, top_k, top_p, stop, seed."""

@@ -30,7 +30,7 @@ def tensors_to_bytes(groups: Mapping[str, Parameters], metadata: str | None = No
 
 def load_metadata(path: Path) -> str:
     """The metadata that `tensors_to_bytes` wrote; empty where there is none."""
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         return str((file.metadata() or {}).get(METADATA_KEY, ""))
 
 
@@ -39,7 +39,7 @@ def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = (
 
     A `WeightsError` names the tensor that is missing, not expected, or of another shape than the config says.
     """
-    with _opened(path) as file:
+    with open_tensors(path) as file:
         names = list(file.keys())
         found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
         dtypes = {file.get_slice(name).get_dtype() for name in names}
@@ -52,7 +52,8 @@ def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = (
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file, open to be read; a `WeightsError` says why it cannot be, then or while it is read."""
     if not path.is_file():
         raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:

@@ -5,6 +5,7 @@ from .cases import Case, all_cases, block_case, gpt_case
 from .check import BAR, Finding, Verdict, check_case, check_mutations
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
 from .mutations import MUTATIONS, Lesson, Mutation, loss_of_right_gradients
+from .trace import Trace, trace
 
 __all__ = [
     "BAR",
@@ -13,6 +14,7 @@ __all__ = [
     "Finding",
     "Lesson",
     "Mutation",
+    "Trace",
     "Verdict",
     "all_cases",
     "block_case",
@@ -25,4 +27,5 @@ __all__ = [
     "gpt_case",
     "loss_of_right_gradients",
     "relative_error",
+    "trace",
 ]

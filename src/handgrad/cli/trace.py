@@ -1,0 +1,52 @@
+"""handgrad trace: every activation and every cotangent of one pass, in a file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..errors import HandgradError
+from ..model import Model, Tokenizer, initial_parameters
+from ..proof import trace as trace_model
+from ..training import PRESETS, make_recipe
+from .model import load_model
+
+
+def trace(
+    text: Annotated[str, typer.Option(metavar="TEXT", help="Each of its tokens is predicted from those before it.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; or --preset, for a model that is fresh.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"A fresh model, reading bytes: {', '.join(PRESETS)}."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; the manifest as JSON goes beside it.")] = Path(
+        "trace.safetensors"
+    ),
+    dtype: Annotated[Literal["float64", "float32"], typer.Option(help="What to compute in.")] = "float64",
+    seed: Annotated[int, typer.Option(min=0, help="Decides the weights of a fresh model.")] = 0,
+) -> None:
+    """Run a model forward and backward on a text, and write down every tensor.
+
+    The file has activations/NAME, cotangents/NAME (the gradient of the loss by that activation), parameters/NAME,
+    gradients/NAME, tokens and targets; its metadata, and the JSON file beside it, say of each its axes, shape, formulas
+    and place in the order of the dataflow. `handgrad compare` holds another program's tensors against it.
+    """
+    if (run is None) == (preset is None):
+        raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
+    model = load_model(run) if run else _fresh(preset or "", seed)
+    traced = trace_model(model, text, dtype=dtype)
+    traced.save(out)
+    size = sum(x.nbytes for x in traced.tensors().values()) / 1e6
+    print(
+        f"{out} and {out.with_suffix('.json').name}: {len(traced.activations)} activations, "
+        f"{len(traced.cotangents)} cotangents, {len(traced.gradients)} gradients, {dtype}, {size:,.1f} MB\n"
+        f"loss {traced.loss:.6f} nats over {traced.targets.size} targets"
+    )
+
+
+def _fresh(preset: str, seed: int) -> Model:
+    tokenizer = Tokenizer.of_bytes()
+    config = make_recipe({"tokenizer": "bytes"}, preset).model(tokenizer.vocabulary)
+    return Model(config, initial_parameters(config, seed), tokenizer)

@@ -1,0 +1,49 @@
+"""Formulas and axes as the layers declare them: in their docstrings, and in their signatures."""
+
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+
+@cache
+def formulas(function: Callable[..., Any]) -> dict[str, str]:
+    """The LaTeX between `$$` and `$$` in a docstring, by each name that it defines: `y`, `dgamma`, `masked_scores_ts`.
+
+    A block may define several, with `\\qquad` between them; each has the whole block.
+    """
+    found = {}
+    for block in re.findall(r"\$\$(.+?)\$\$", inspect.getdoc(function) or "", flags=re.DOTALL):
+        formula = " ".join(block.split())
+        for equation in re.split(r"\\qquad", formula):
+            defined, equals, _ = equation.partition("=")
+            if equals:
+                found[re.sub(r"\\mathrm|\\[,;!]|[\s{}\\,]", "", defined)] = formula
+    return found
+
+
+def formula_of(function: Callable[..., Any], name: str) -> str:
+    """The formula in which a function's docstring defines this name, with or without an index."""
+    known = formulas(function)
+    for defined, formula in known.items():
+        if defined == name or defined.startswith(f"{name}_"):
+            return formula
+    raise LookupError(f"{function.__name__} has no formula for {name}; it has {', '.join(known)}")
+
+
+@cache
+def axes_of(function: Callable[..., Any]) -> dict[str, str]:
+    """The axes in a forward's signature, such as `B T C`, by the argument's name; those of its value as `return`."""
+    hints = typing.get_type_hints(inspect.unwrap(function))
+    hints["return"] = typing.get_args(hints["return"])[0]
+    return {name: hint.dim_str for name, hint in hints.items() if hasattr(hint, "dim_str")}
+
+
+def named_axes(declared: str, dimensions: int) -> list[str]:
+    """The axes one by one; `*batch` and `*shape` are what comes before the others: `B T` here, or less."""
+    names = declared.split()
+    if names and names[0].startswith("*"):
+        names = ["B", "T", "C"] if names[0] == "*shape" else ["B", "T", *names[1:]]
+    return names[len(names) - dimensions :] if dimensions else []
