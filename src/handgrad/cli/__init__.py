@@ -13,6 +13,7 @@ from .check import check
 from .evaluate import evaluate
 from .generate import generate
 from .info import info
+from .kit import kit
 from .trace import trace
 from .train import train
 from .watch import watch
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(trace)
+app.command()(kit)
 app.command()(train)
 app.command()(watch)
 app.command()(generate)

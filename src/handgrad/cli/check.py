@@ -70,7 +70,8 @@ def check(
 
 def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, against: str | None) -> bool:
     start = time.perf_counter()
-    table = Table("layer", "gradient of", "shape", "error", "", box=None, header_style="bold", pad_edge=False)
+    what = "value or gradient of" if against else "gradient of"
+    table = Table("layer", what, "shape", "error", "", box=None, header_style="bold", pad_edge=False)
     verdicts = []
     for name, case in cases.items():
         for row, verdict in enumerate(check_against_torch(case, name, seed) if against else check_case(case, seed)):
@@ -85,9 +86,9 @@ def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, aga
     console.print(table)
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)
-    what = "values and gradients against PyTorch" if against else "gradients against the complex step"
+    compared = "values and gradients against PyTorch" if against else "gradients against the complex step"
     console.print(
-        f"\n{len(verdicts)} {what}: "
+        f"\n{len(verdicts)} {compared}: "
         f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'} in {time.perf_counter() - start:.1f} s\n"
         f"largest relative error {worst:.1e}, bar {BAR:.0e}"
     )

@@ -14,6 +14,7 @@ from .parameters import (
     build_tree,
     join_parts,
     leaves,
+    named_shapes,
     parameters_by_part,
 )
 from .tokenizer import Tokenizer
@@ -47,6 +48,7 @@ __all__ = [
     "loss_backward",
     "loss_backward_parts",
     "loss_forward",
+    "named_shapes",
     "next_token_probabilities",
     "parameters_by_part",
     "tensors_to_bytes",

@@ -4,11 +4,14 @@ from .against_torch import check_against_torch
 from .cases import Case, all_cases, block_case, gpt_case
 from .check import BAR, Finding, Verdict, check_case, check_mutations
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
+from .kit import VARIANTS as KIT
+from .kit import write_kit
 from .mutations import MUTATIONS, Lesson, Mutation, loss_of_right_gradients
 from .trace import Trace, trace
 
 __all__ = [
     "BAR",
+    "KIT",
     "MUTATIONS",
     "Case",
     "Finding",
@@ -28,4 +31,5 @@ __all__ = [
     "loss_of_right_gradients",
     "relative_error",
     "trace",
+    "write_kit",
 ]

@@ -14,8 +14,8 @@ MADE_BACKWARDS = ("cotangents", "gradients")
 def manifest_of(case: Case, layer: str, tensors: Iterable[tuple[str, Array]]) -> list[dict[str, Any]]:
     """An entry for each tensor, in the order given: that of the dataflow.
 
-    `forward` and `backward` are the formulas, in LaTeX, of the value and of its gradient; `made_by` is the function that
-    made this one. Where a tensor is given, nothing made it, and there is no formula.
+    `forward` and `backward` are the formulas, in LaTeX, of the value and of its gradient; `made_by` is the function
+    that made this one. Where a tensor is given, nothing made it, and there is no formula.
     """
     return [_entry(case, layer, order, key, x) for order, (key, x) in enumerate(tensors)]
 

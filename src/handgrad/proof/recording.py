@@ -66,7 +66,7 @@ class _Keeper:
 def _backward_order(
     cotangents: dict[str, Array], follows: dict[str, str | None], renamed: dict[str, str]
 ) -> Iterator[str]:
-    """Each cotangent and the gradients made from it; then the gradients of which nobody says what they are made from."""
+    """Each cotangent and the gradients made from it; then those of which no site says what they are made from."""
     sources = {name: renamed.get(source, source) if source else None for name, source in follows.items()}
     for cotangent in cotangents:
         yield f"cotangents/{cotangent}"

@@ -1,4 +1,4 @@
-"""Files of tensors, our own and other people's: safetensors or npz, with what a manifest says of them where there is one."""
+"""Files of tensors, our own and other people's: safetensors or npz; and the manifest, where there is one."""
 
 import json
 import zipfile

@@ -60,7 +60,7 @@ void kit_close(kit_file *file);
 const kit_tensor *kit_find(const kit_file *file, const char *name);
 double *kit_values(const kit_file *file, const char *name); /* whatever its dtype; yours to free */
 float *kit_floats(const kit_file *file, const char *name);
-/* max |mine - reference| / max |reference|, infinite where anything is not finite, or not zero and the reference is */
+/* max |mine - reference| / max |reference|; infinite where anything is not finite, or only the reference is all zero. */
 double kit_error(const double *mine, const double *reference, size_t count);
 /* Prints the tensor's line; whether mine, which must have as many values as the case's, is within the envelope. */
 int kit_check(const kit_file *file, const char *name, const double *mine, kit_precision precision);
@@ -197,7 +197,7 @@ kit_file *kit_open(const char *path) {
     FILE *stream = fopen(path, "rb");
     if (!stream || (fgetc(stream) == EOF && ferror(stream)) || fseek(stream, 0, SEEK_END) || (size = ftell(stream)) < 0)
         what = strerror(errno); /* of fgetc, where it is a folder */
-    else if (!(file->bytes = (unsigned char *)malloc((size_t)size + 1)))
+    else if (!(file->bytes = (unsigned char *)malloc(size ? (size_t)size : 1)))
         what = "does not fit into memory";
     else if (rewind(stream), fread(file->bytes, 1, (size_t)size, stream) != (size_t)size)
         what = "cannot be read to its end";
@@ -226,20 +226,33 @@ static const kit_tensor *kit_find_under(const kit_file *file, const char *folder
 
 const kit_tensor *kit_find(const kit_file *file, const char *name) { return kit_find_under(file, "", name); }
 
+/* Of what is not finite: by the bits, because -ffast-math lets a compiler assume that it never comes. */
+static const uint64_t kit_infinite = (uint64_t)2047 << 52;
+
+static double kit_double(uint64_t bits) {
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static int kit_finite(const double *x) {
+    uint64_t bits;
+    memcpy(&bits, x, sizeof bits);
+    return (bits & kit_infinite) != kit_infinite;
+}
+
 static double kit_value(const kit_tensor *t, size_t index) {
     uint64_t bits = 0;
     for (unsigned width = kit_widths[t->dtype], byte = width; byte--;) bits = bits << 8 | t->data[index * width + byte];
     uint32_t word = (uint32_t)(t->dtype == KIT_BF16 ? bits << 16 : bits);
-    double as_double;
-    float as_float;
-    memcpy(&as_double, &bits, sizeof bits);
-    memcpy(&as_float, &word, sizeof word);
-    if (t->dtype == KIT_F64) return as_double;
+    float single;
+    memcpy(&single, &word, sizeof single);
+    if (t->dtype == KIT_F64) return kit_double(bits);
     if (t->dtype == KIT_I64) return (double)(int64_t)bits;
-    if (t->dtype != KIT_F16) return as_float;
+    if (t->dtype != KIT_F16) return (double)single;
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    if (exponent == 31) return kit_double((bits & 1023) << 42 | (bits >> 15) << 63 | kit_infinite);
     double size = exponent ? ldexp(1024 + fraction, exponent - 25) : ldexp(fraction, -24);
-    if (exponent == 31) size = fraction ? NAN : INFINITY;
     return bits >> 15 ? -size : size;
 }
 
@@ -259,27 +272,21 @@ float *kit_floats(const kit_file *file, const char *name) {
     return values;
 }
 
-static int kit_finite(double x) { /* by its bits: under -ffast-math, isfinite says yes to everything */
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return (bits >> 52 & 2047) != 2047;
-}
-
 double kit_error(const double *mine, const double *reference, size_t count) {
     double error = 0, scale = 0;
     for (size_t k = 0; k < count; k++) {
-        if (!kit_finite(mine[k]) || !kit_finite(reference[k])) return INFINITY;
+        if (!kit_finite(mine + k) || !kit_finite(reference + k)) return kit_double(kit_infinite);
         error = fmax(error, fabs(mine[k] - reference[k]));
         scale = fmax(scale, fabs(reference[k]));
     }
-    return error > 0 ? scale > 0 ? error / scale : INFINITY : 0;
+    return scale > 0 ? error / scale : error > 0 ? kit_double(kit_infinite) : 0;
 }
 
 static double kit_envelope(const kit_file *file, const char *name, kit_precision precision) { /* -1: there is none */
     const kit_tensor *t = kit_find_under(file, "envelopes/", name);
     if (!t || t->count != 3) return -1;
     double envelope = precision == KIT_FLOAT64 ? 1e-12 : kit_value(t, (size_t)precision - KIT_FLOAT32);
-    return kit_finite(envelope) && envelope >= 0 ? envelope : -1;
+    return kit_finite(&envelope) && envelope >= 0 ? envelope : -1;
 }
 
 int kit_check(const kit_file *file, const char *name, const double *mine, kit_precision precision) {
@@ -289,7 +296,7 @@ int kit_check(const kit_file *file, const char *name, const double *mine, kit_pr
         kit_complain(file, name, "has no envelope");
     } else if (reference) {
         double error = kit_error(mine, reference, kit_find(file, name)->count);
-        within = kit_finite(error) && error <= envelope;
+        within = kit_finite(&error) && error <= envelope;
         printf("%-44s error %7.1e  envelope %7.1e  %s\n", name, error, envelope, within ? "ok" : "WRONG");
     }
     free(reference);
@@ -299,7 +306,7 @@ int kit_check(const kit_file *file, const char *name, const double *mine, kit_pr
 int kit_check_floats(const kit_file *file, const char *name, const float *mine, kit_precision precision) {
     double *values = kit_values(file, name); /* as many as mine has */
     const size_t count = values ? kit_find(file, name)->count : 0;
-    for (size_t k = 0; k < count; k++) values[k] = mine[k];
+    for (size_t k = 0; k < count; k++) values[k] = (double)mine[k];
     int within = values && kit_check(file, name, values, precision);
     free(values);
     return within;

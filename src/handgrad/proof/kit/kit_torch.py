@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 def multi_head_attention(
     x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor, heads: int, scale: float | None = None
 ) -> Tensor:
-    q, k, v = ((x @ w).unflatten(-1, (heads, -1)).transpose(1, 2) for w in (w_q, w_k, w_v))
+    q, k, v = ((x @ w).reshape(*x.shape[:2], heads, -1).transpose(1, 2) for w in (w_q, w_k, w_v))
     context = causal_attention(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
     return context.transpose(1, 2).flatten(2) @ w_o
 
@@ -109,7 +110,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def within(tensors: dict[str, Tensor], scope: str) -> dict[str, Tensor]:
+def within(tensors: dict[str, Tensor], scope: str) -> dict[str, Any]:
     """Those whose names begin with `scope`, by the rest of the name."""
     return {name.removeprefix(scope): tensor for name, tensor in tensors.items() if name.startswith(scope)}
 
@@ -127,11 +128,11 @@ def value_and_gradients(case: dict[str, Tensor], layer: str, dtype: torch.dtype)
 
 
 def relative_error(mine: Tensor, reference: Tensor) -> float:
-    """max |mine - reference| / max |reference|; where the reference is all zero, mine must be so too."""
+    """max |mine - reference| / max |reference|; where the reference is all zero, max |mine|."""
     if mine.shape != reference.shape or not mine.isfinite().all():
         return math.inf
     error, scale = ((x.abs().max().item() if x.numel() else 0.0) for x in (mine.double() - reference, reference))
-    return 0.0 if error == 0 else error / scale if scale > 0 else math.inf
+    return error / (scale or 1)
 
 
 def shares(case: dict[str, Tensor], layer: str, dtype: str) -> dict[str, float]:
@@ -140,7 +141,7 @@ def shares(case: dict[str, Tensor], layer: str, dtype: str) -> dict[str, float]:
     for key, mine in value_and_gradients(case, layer, DTYPES[dtype]).items():
         error = relative_error(mine, case[key])
         allowed = BAR if dtype == "float64" else case[f"envelopes/{key}"][ENVELOPES.index(dtype)].item()
-        found[key] = 0.0 if error == 0 else error / allowed if allowed > 0 else math.inf
+        found[key] = error / allowed
     return found
 
 
