@@ -33,10 +33,11 @@ def record(case: Case, layer: str, dy: Array, through: Through = as_it_is) -> Re
     forward, backward = _Keeper("activations", through), _Keeper("cotangents", through)
     y, cache = case.run(tap=forward)
     last = next(reversed(forward.kept), None)
-    if last is not None and np.array_equal(forward.kept[last], y):
-        y = forward.kept.pop(last)
+    if last is not None and np.array_equal(forward.kept[last], y, equal_nan=True):
+        del forward.kept[last]
     else:
-        y, last = through(f"outputs/{case.output}", y), None
+        last = None
+    y = through(f"outputs/{case.output}", y)
     gradients = {
         name: through(f"gradients/{name}", gradient) for name, gradient in case.gradients(dy, cache, backward).items()
     }

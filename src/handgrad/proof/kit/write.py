@@ -1,7 +1,6 @@
 """The kit in a folder: a safetensors file and a manifest for each case, how to read them, and two programs that do."""
 
 import json
-import numbers
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -75,7 +74,7 @@ def settings_of(case: Case) -> dict[str, float]:
     config = case.given.get("config")
     if isinstance(config, ModelConfig):
         return {"heads": config.heads}
-    return {name: x for name, x in case.given.items() if isinstance(x, numbers.Real)}
+    return {name: x for name, x in case.given.items() if isinstance(x, int | float)}
 
 
 def _finite(tensors: dict[str, Array]) -> dict[str, Array]:

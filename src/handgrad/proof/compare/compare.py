@@ -1,0 +1,134 @@
+"""Which of somebody else's tensors is wrong first, and why."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ...errors import HandgradError
+from ...layers import IGNORE_INDEX, Array
+from ..envelope import deviation
+from ..mutations import MUTATIONS, Mutation
+from .reference import Reference
+from .relations import explains, relation
+
+
+class Row(NamedTuple):
+    """A tensor, in the order of the dataflow."""
+
+    key: str
+    error: float
+    envelope: float
+    verdict: Literal["ok", "wrong", "follows"]
+    """`follows`: beyond the envelope, but what the right formula makes of the tensors before it, as they are."""
+
+
+class Comparison(NamedTuple):
+    rows: tuple[Row, ...]
+    mutations: tuple[Mutation, ...]
+    """Of the first that is wrong, the mistakes that reproduce it on these data; more than one cannot be told apart."""
+    relation: str | None
+    """Where there is no such mistake, how it stands to the right tensor."""
+
+    @property
+    def first(self) -> Row | None:
+        """The first that is beyond its envelope."""
+        return next((row for row in self.rows if row.verdict != "ok"), None)
+
+
+def compare(
+    reference: Reference, mine: Mapping[str, Array], dtype: str, mutations: Iterable[Mutation] = MUTATIONS
+) -> Comparison:
+    """Hold tensors against the reference's, each against its envelope in this dtype.
+
+    A tensor is explained by what the library makes of the *foreign* tensors before it: the pass is run again, and at
+    each tap it goes on with the foreign tensor where there is one. What is wrong then is wrong by itself. The same with
+    a mutation planted gives what somebody gets who makes that mistake.
+    """
+    envelope = reference.envelope(dtype)
+    right = _pass(reference, mine)
+    sizes = _sizes(reference)
+
+    def related(key: str) -> str | None:
+        return relation(mine[key], right[key], reference.axes[key], envelope[key], sizes)
+
+    misshapen = [key for key, x in mine.items() if x.shape != right[key].shape and related(key) is None]
+    if misshapen:
+        raise HandgradError("\n".join(f"{key}: shape {mine[key].shape}, not {right[key].shape}" for key in misshapen))
+    rows = [
+        _row(key, mine[key], expected, right[key], envelope[key])
+        for key, expected in reference.tensors.items()
+        if key in mine
+    ]
+    comparison = Comparison(tuple(rows), (), None)
+    first = comparison.first
+    if first is None or first.verdict == "follows":
+        return comparison
+    if found := _reproducing(first.key, reference, mine, right, envelope, mutations):
+        return comparison._replace(mutations=tuple(found))
+    return comparison._replace(relation=related(first.key))
+
+
+def _pass(reference: Reference, mine: Mapping[str, Array], mutation: Mutation | None = None) -> dict[str, Array]:
+    """What the library, perhaps with a mutation, makes of the foreign tensors; of its own where there is none."""
+    made: dict[str, Array] = {}
+
+    def through(key: str, x: Array) -> Array:
+        made.setdefault(key, x.copy())
+        foreign = mine.get(key)
+        return x if foreign is None or foreign.shape != x.shape else foreign.copy()
+
+    reference.run(through, mutation)
+    return made
+
+
+def _row(key: str, mine: Array, expected: Array, right: Array, envelope: float) -> Row:
+    error = deviation(mine, expected)
+    if error <= envelope:
+        return Row(key, error, envelope, "ok")
+    return Row(key, error, envelope, "follows" if deviation(mine, right) <= envelope else "wrong")
+
+
+def _reproducing(
+    key: str,
+    reference: Reference,
+    mine: Mapping[str, Array],
+    right: Mapping[str, Array],
+    envelope: Mapping[str, float],
+    mutations: Iterable[Mutation],
+) -> list[Mutation]:
+    """The mutations that make the foreign tensor out of those before it.
+
+    Several may: a factor forgotten in dq and one forgotten in the scores give the same dq, and differ in dk. So only
+    those are told that leave the fewest of the block's other tensors unexplained.
+    """
+    block = [other for other in mine if _block_of(other) == _block_of(key)]
+    unexplained: dict[Mutation, int] = {}
+    for mutation in mutations:
+        planted = reference.case.planted(mutation)
+        if (planted.forward, planted.backward) == (reference.case.forward, reference.case.backward):
+            continue  # nothing here calls it
+        try:
+            made = _pass(reference, mine, mutation)
+        except ValueError:  # it does not fit these shapes, so nobody can have made it here
+            continue
+        if explains(made[key], mine[key], right[key], envelope[key]):
+            unexplained[mutation] = sum(not deviation(mine[other], made[other]) <= envelope[other] for other in block)
+    fewest = min(unexplained.values(), default=0)
+    return [mutation for mutation, count in unexplained.items() if count == fewest]
+
+
+def _block_of(key: str) -> str:
+    """The block that a tensor is in; empty for the rest of the model."""
+    name = key.partition("/")[2].split(".")
+    return name[1] if name[0] == "blocks" else ""
+
+
+def _sizes(reference: Reference) -> dict[str, int]:
+    """The lengths of all axes by their letters; and N, the number of targets that count."""
+    sizes: dict[str, int] = {}
+    for key, x in reference.tensors.items():
+        sizes |= dict(zip(reference.axes[key], x.shape, strict=True))
+    if "targets" in reference.case.given:
+        sizes["N"] = int(np.count_nonzero(reference.case.given["targets"] != IGNORE_INDEX))
+    return sizes

@@ -1,0 +1,125 @@
+"""A trace or a kit's case, read back as what it is: a pass that can be run again."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import HandgradError
+from ...layers import Array
+from ...model import ModelConfig
+from ..cases import Case, all_cases
+from ..check import BAR
+from ..envelope import Envelope, deviation, envelope
+from ..mutations import Mutation
+from ..recording import Through, as_it_is, record
+from ..tensor_files import TensorFile, read_tensor_file
+
+TRACE_DRAWS = 8
+"""Of moved parameters, over which the envelope of a trace is measured."""
+COMPARED = ("activations", "outputs", "cotangents", "gradients")
+
+
+class Reference(NamedTuple):
+    path: Path
+    kind: str
+    """trace, or kit."""
+    layer: str
+    case: Case
+    dy: Array
+    given: dict[str, Array]
+    """By key: tokens, targets, parameters or inputs."""
+    tensors: dict[str, Array]
+    """By key in the order of the dataflow: what is compared."""
+    axes: dict[str, list[str]]
+    kept: Envelope
+    """The envelope that a kit's case brings with it."""
+
+    @property
+    def dtype(self) -> str:
+        return str(next(iter(self.tensors.values())).dtype)
+
+    def run(self, through: Through = as_it_is, mutation: Mutation | None = None) -> dict[str, Array]:
+        """The pass in float64 once more, perhaps with a wrong backward in it; by the keys of the file."""
+        case = self.case.planted(mutation) if mutation else self.case
+        recorded = record(case, self.layer, self.dy, lambda key, x: through(self._key(key), x))
+        return {self._key(key): x for key, x in recorded.tensors.items()}
+
+    def envelope(self, dtype: str) -> dict[str, float]:
+        """The largest error that passes, by key, in this dtype."""
+        if self.kind == "kit":
+            return {key: self.kept[key][dtype] for key in self.tensors}
+        measured = envelope([(self.case, self.dy)] * TRACE_DRAWS, self.layer, [dtype])
+        return {self._key(key): errors[dtype] for key, errors in measured.items()}
+
+    def _key(self, recorded: str) -> str:
+        """In a trace the loss is an activation like the others."""
+        return "activations/loss" if self.kind == "trace" and recorded == "outputs/loss" else recorded
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a file that handgrad wrote; a `HandgradError` says why it is none, or names the tensor that is not right."""
+    file = read_tensor_file(path)
+    if file.manifest is None:
+        raise HandgradError(f"{path}: no reference: neither `handgrad trace` nor `handgrad kit` wrote it")
+    try:
+        reference = _reference(file, file.manifest)
+        again = reference.run()
+    except HandgradError:
+        raise
+    except Exception as error:  # a manifest or tensors that somebody changed can be wrong in any way
+        raise HandgradError(f"{path}: its manifest does not fit its tensors: {error!r}") from None
+    allowed = dict.fromkeys(again, BAR) if reference.dtype == "float64" else reference.envelope(reference.dtype)
+    for key, x in reference.tensors.items():
+        if key not in again or not deviation(x, again[key]) <= allowed[key]:
+            raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
+    return reference
+
+
+def _reference(file: TensorFile, manifest: dict[str, Any]) -> Reference:
+    entries = {entry["key"]: entry for entry in manifest["tensors"]}
+    if missing := entries.keys() - file.tensors.keys():
+        raise HandgradError(f"{file.path}: missing tensor {min(missing)}")
+    kind, layer = manifest["kind"], manifest["layer"]
+    case = _trace_case(file, manifest) if kind == "trace" else _kit_case(file, manifest)
+    upstream = f"cotangents/{case.output}"
+    tensors = {key: file.tensors[key] for key in entries if key.partition("/")[0] in COMPARED}
+    if kind == "kit":
+        del tensors[upstream]  # given, like the inputs
+    return Reference(
+        path=file.path,
+        kind=kind,
+        layer=layer,
+        case=case,
+        dy=file.tensors[upstream].astype(np.float64),
+        given={key: file.tensors[key] for key in entries if key not in tensors},
+        tensors=tensors,
+        axes={key: list(entries[key]["axes"]) for key in tensors},
+        kept={key: dict(entry["envelope"]) for key, entry in entries.items() if entry.get("envelope")},
+    )
+
+
+def _trace_case(file: TensorFile, manifest: dict[str, Any]) -> Case:
+    config = ModelConfig.from_dict(manifest["config"])
+    given = {"tokens": file.tensors["tokens"], "targets": file.tensors["targets"], "config": config}
+    return _with(all_cases()["gpt"], _by_name(file, manifest, "parameters"), given)
+
+
+def _kit_case(file: TensorFile, manifest: dict[str, Any]) -> Case:
+    inputs = _by_name(file, manifest, "inputs")
+    integers = {name: inputs.pop(name) for name in ("tokens", "targets") if name in inputs}
+    settings = {"config": ModelConfig.from_dict(manifest["config"])} if "config" in manifest else manifest["settings"]
+    return _with(all_cases()[manifest["layer"]], inputs, integers | settings)
+
+
+def _with(pattern: Case, inputs: dict[str, Array], given: dict[str, Any]) -> Case:
+    return pattern._replace(inputs={name: x.astype(np.float64) for name, x in inputs.items()}, given=given)
+
+
+def _by_name(file: TensorFile, manifest: dict[str, Any], kind: str) -> dict[str, Array]:
+    """The tensors of a kind, in the order of the manifest."""
+    return {
+        entry["name"]: file.tensors[entry["key"]]
+        for entry in manifest["tensors"]
+        if entry["key"].startswith(f"{kind}/")
+    }

@@ -1,0 +1,137 @@
+"""How a wrong tensor stands to the right one, where no known mistake explains it: scaled, transposed, wrong in part."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ...layers import Array
+from ..envelope import deviation
+
+WORDS = {"B": "sequence", "T": "position", "S": "key", "H": "head", "V": "token", "C": "channel", "F": "hidden unit"}
+CLOSER = 0.25
+"""What explains a deviation leaves at most this part of it, beside being within the envelope."""
+
+
+def explains(guess: Array, mine: Array, right: Array, envelope: float) -> bool:
+    """Whether a guess is mine within the envelope, and far nearer to it than the right tensor is."""
+    error = deviation(mine, guess)
+    return error <= envelope and error <= CLOSER * deviation(mine, right)
+
+
+def relation(mine: Array, right: Array, axes: Sequence[str], envelope: float, sizes: Mapping[str, int]) -> str | None:
+    """The simplest relation that holds within the envelope, in words; none where none does.
+
+    `sizes`: the lengths of the model's axes by their letters, in which a factor is expressed.
+    """
+    if mine.shape != right.shape:
+        return _unsummed(mine, right, envelope) or _other_shape(mine, right, axes, envelope)
+    for found in (_zero, _factor(sizes), _transposed, _permuted, _local):
+        if words := found(mine, right, axes, envelope):
+            return words
+    return None
+
+
+Finder = Callable[[Array, Array, Sequence[str], float], str | None]
+
+
+def _zero(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+    return None if mine.any() else "it is zero"
+
+
+def _factor(sizes: Mapping[str, int]) -> Finder:
+    def found(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+        finite = np.isfinite(right)
+        if np.count_nonzero(right[finite]) < 2:
+            return None  # any number is a multiple of another
+        factor = float((mine[finite] * right[finite]).sum() / (right[finite] ** 2).sum())
+        if not explains(factor * right[finite], mine[finite], right[finite], envelope):
+            return None
+        if math.isclose(factor, -1, rel_tol=max(envelope, 1e-12)):
+            return "its sign is wrong"
+        names = [name for name, value in _known_factors(sizes) if math.isclose(abs(factor), value, rel_tol=envelope)]
+        known = f" = {'-' if factor < 0 else ''}{' or '.join(names)}" if names else ""
+        return f"it is the right one times {factor:.6g}{known}"
+
+    return found
+
+
+def _known_factors(sizes: Mapping[str, int]) -> Iterator[tuple[str, float]]:
+    """Lengths of axes and products of two, their roots, and one over these."""
+    lengths = [(name, float(size)) for name, size in sizes.items() if size > 1]
+    products = [(f"{a}·{b}", x * y) for (a, x), (b, y) in itertools.combinations(lengths, 2) if {a, b} <= {"B", "T"}]
+    for name, value in lengths + products:
+        yield from ((name, value), (f"1/{name}", 1 / value), (f"√{name}", value**0.5), (f"1/√{name}", value**-0.5))
+
+
+def _transposed(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+    for a, b in itertools.combinations(range(right.ndim), 2):
+        if right.shape[a] == right.shape[b] > 1 and explains(right.swapaxes(a, b), mine, right, envelope):
+            return f"it is transposed: {axes[a]} and {axes[b]} are swapped"
+    return None
+
+
+def _permuted(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+    """The slices along one axis, such as the heads, in another order."""
+    for axis, name in enumerate(axes):
+        ours, theirs = np.moveaxis(right, axis, 0), np.moveaxis(mine, axis, 0)
+        if not 1 < len(ours) <= 1024:
+            continue
+        flat, other = (x.reshape(len(ours), -1) for x in (np.where(np.isfinite(ours), ours, 0), theirs))
+        with np.errstate(invalid="ignore"):
+            distance = (flat**2).sum(1)[:, None] - 2 * flat @ np.where(np.isfinite(other), other, 0).T
+        order = distance.argmin(axis=0)
+        if len(set(order.tolist())) == len(order) and explains(ours[order], theirs, ours, envelope):
+            listed = f": {', '.join(map(str, order))}" if len(order) <= 16 else ""
+            return f"it is permuted along {_words(name)}{listed}"
+    return None
+
+
+def _local(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+    """All that is wrong lies at one index of an axis, or of several."""
+    scale = float(np.max(np.abs(right[np.isfinite(right)]), initial=0))
+    with np.errstate(invalid="ignore"):
+        wrong = np.argwhere(np.abs(mine - right) > envelope * scale)
+    places = [
+        f"{_words(name)} {wrong[0, axis]}"
+        for axis, name in enumerate(axes)
+        if right.shape[axis] > 1 and len(wrong) and (wrong[:, axis] == wrong[0, axis]).all()
+    ]
+    return f"it is wrong only at {', '.join(places)}" if places else None
+
+
+def _unsummed(mine: Array, right: Array, envelope: float) -> str | None:
+    for count in range(1, mine.ndim - right.ndim + 1):
+        for summed in itertools.combinations(range(mine.ndim), count):
+            if _is(mine.sum(axis=summed), right, envelope):
+                axes = " and ".join(f"{axis} (of length {mine.shape[axis]})" for axis in summed)
+                return f"it is not summed over axis {axes}"
+    return None
+
+
+def _other_shape(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
+    if sorted(mine.shape) == sorted(right.shape):
+        for order in itertools.permutations(range(right.ndim)):
+            if _is(mine, right.transpose(order), envelope):
+                return f"its axes are in the order {' '.join(axes[axis] for axis in order)}"
+    if mine.size == right.size and _is(mine.reshape(right.shape), right, envelope):
+        return f"it has the right numbers in the shape {mine.shape}"
+    return None
+
+
+def _is(guess: Array, right: Array, envelope: float) -> bool:
+    return guess.shape == right.shape and bool(right.any()) and deviation(guess, right) <= envelope
+
+
+def _words(axis: str) -> str:
+    known = {
+        "B": "sequence",
+        "T": "position",
+        "S": "key",
+        "H": "head",
+        "V": "token",
+        "C": "channel",
+        "F": "hidden unit",
+    }
+    return known.get(axis, axis)
