@@ -10,6 +10,7 @@ from .. import __version__
 from ..errors import HandgradError
 from ..machine import keep_freed_memory
 from .check import check
+from .compare import compare
 from .evaluate import evaluate
 from .generate import generate
 from .info import info
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(check)
 app.command()(trace)
 app.command()(kit)
+app.command()(compare)
 app.command()(train)
 app.command()(watch)
 app.command()(generate)

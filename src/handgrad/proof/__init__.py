@@ -3,6 +3,7 @@
 from .against_torch import check_against_torch
 from .cases import Case, all_cases, block_case, gpt_case
 from .check import BAR, Finding, Verdict, check_case, check_mutations
+from .compare import Comparison, compare_files
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
 from .kit import VARIANTS as KIT
 from .kit import write_kit
@@ -14,6 +15,7 @@ __all__ = [
     "KIT",
     "MUTATIONS",
     "Case",
+    "Comparison",
     "Finding",
     "Lesson",
     "Mutation",
@@ -25,6 +27,7 @@ __all__ = [
     "check_against_torch",
     "check_case",
     "check_mutations",
+    "compare_files",
     "complex_step",
     "complex_step_along",
     "gpt_case",

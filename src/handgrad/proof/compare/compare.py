@@ -1,15 +1,17 @@
 """Which of somebody else's tensors is wrong first, and why."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ...errors import HandgradError
 from ...layers import IGNORE_INDEX, Array
-from ..envelope import deviation
+from ..envelope import DTYPES, deviation
 from ..mutations import MUTATIONS, Mutation
-from .reference import Reference
+from .mine import read_mine
+from .reference import Reference, read_reference
 from .relations import explains, relation
 
 
@@ -24,6 +26,7 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
+    dtype: str
     rows: tuple[Row, ...]
     mutations: tuple[Mutation, ...]
     """Of the first that is wrong, the mistakes that reproduce it on these data; more than one cannot be told apart."""
@@ -34,6 +37,21 @@ class Comparison(NamedTuple):
     def first(self) -> Row | None:
         """The first that is beyond its envelope."""
         return next((row for row in self.rows if row.verdict != "ok"), None)
+
+
+def compare_files(reference: Path, mine: Path, dtype: str | None = None, mapping: Path | None = None) -> Comparison:
+    """Hold the tensors of a file against those of a trace or of a kit's case; see `compare`.
+
+    dtype: what they were kept in; where not given, that of the file. mapping: where the file has other names, see
+    `read_mapping`. A `HandgradError` has a line for each tensor that cannot be compared.
+    """
+    expected = read_reference(reference)
+    tensors, found = read_mine(mine, expected, mapping)
+    coarsest = max(dtype or found, expected.dtype, key=DTYPES.index)
+    try:
+        return compare(expected, tensors, coarsest)
+    except HandgradError as error:
+        raise HandgradError("\n".join(f"{mine}: {line}" for line in str(error).splitlines())) from None
 
 
 def compare(
@@ -60,7 +78,7 @@ def compare(
         for key, expected in reference.tensors.items()
         if key in mine
     ]
-    comparison = Comparison(tuple(rows), (), None)
+    comparison = Comparison(dtype, tuple(rows), (), None)
     first = comparison.first
     if first is None or first.verdict == "follows":
         return comparison
