@@ -15,10 +15,12 @@ from rich.table import Table
 
 from handgrad.cli.terminal import make_room, plain_console
 from handgrad.machine import cores
+from handgrad.proof.envelope import DTYPES
 
 from . import context as contexts
 from . import decode as decoding
 from . import step as steps
+from .diagnosis import DAMAGES, diagnose, is_false
 from .plan import Turn
 from .plot import draw_steps
 from .rounds import ContenderError, Contest, figures, take_turns
@@ -94,6 +96,35 @@ def context(
     """Causal attention alone, forward and backward, at width 384 with 6 heads, a sequence a thread."""
     contests = [contexts.contest(length, threads) for length in _numbers("--lengths", lengths, least=2)]
     _run(contests, rounds, threads, only, json_)
+
+
+@app.command()
+def diagnosis(
+    dtypes: Annotated[str, typer.Option(help="With commas between.")] = ",".join(DTYPES),
+    damages: Annotated[int, typer.Option(min=0, help="Random damages in each dtype.")] = 200,
+) -> None:
+    """How often `handgrad compare` names a planted mistake rightly, and random damage wrongly.
+
+    Ends with status 1 where less is named than docs/proof.md promises: all mistakes in float64, 95 % of those beyond
+    the envelope in float32, and no random damage.
+    """
+    table = Table("", "beyond envelope", "named", "named alone", "damages", "falsely named", box=None, pad_edge=False)
+    chosen = [dtype for dtype in DTYPES if dtype in dtypes.split(",")]
+    tried = list(diagnose(chosen, damages))
+    good = bool(chosen)
+    for dtype in chosen:
+        planted = [each for each in tried if each.dtype == dtype and each.name not in DAMAGES and each.found]
+        right = [each for each in planted if each.name in each.named]
+        random = [each for each in tried if each.dtype == dtype and each.name in DAMAGES and each.found]
+        false = [each for each in random if each.named or is_false(each)]
+        alone = sum(len(each.named) == 1 for each in right)
+        counts = (len(planted), len(right), alone, len(random), len(false))
+        table.add_row(dtype, *map(str, counts))
+        good &= not false and len(right) >= {"float64": 1.0, "float32": 0.95}.get(dtype, 0) * len(planted)
+        for each in [*(each for each in planted if each not in right), *false]:
+            status_line.print(f"{dtype}: {each.name}: named {', '.join(each.named) or each.relation or 'nothing'}")
+    console.print(table)
+    raise typer.Exit(0 if good else 1)
 
 
 @app.command()

@@ -141,4 +141,4 @@ def _explain(console: Console, mutation: Mutation) -> None:
     for sign, code, style in (("-", mutation.right, "green"), ("+", mutation.wrong, "red")):
         for line in code.splitlines():
             console.print(Text(f"  {sign} {line.strip()}", style=style))
-    console.print(Padding(mutation.lesson, (0, 0, 1, 2)), markup=False)
+    console.print(Padding(mutation.lesson, (0, 0, 1, 2), expand=False), markup=False)

@@ -67,7 +67,7 @@ def _conclude(console: Console, comparison: Comparison) -> None:
         console.print("This mistake reproduces it:")
     for mutation in comparison.mutations:
         console.print(f"  [bold]{mutation.name}[/] ({mutation.layer})")
-        console.print(Padding(mutation.lesson, (0, 0, 0, 4)), markup=False)
+        console.print(Padding(mutation.lesson, (0, 0, 0, 4), expand=False), markup=False)
     if comparison.relation:
         console.print(f"No known mistake reproduces it, but {comparison.relation}.")
     elif first.verdict == "follows":

@@ -54,6 +54,7 @@ def compare_files(reference: Path, mine: Path, dtype: str | None = None, mapping
         raise HandgradError("\n".join(f"{mine}: {line}" for line in str(error).splitlines())) from None
 
 
+@np.errstate(all="ignore")  # what a mistake makes may overflow
 def compare(
     reference: Reference, mine: Mapping[str, Array], dtype: str, mutations: Iterable[Mutation] = MUTATIONS
 ) -> Comparison:
