@@ -1,5 +1,6 @@
 """What each tensor of a recording is: its name, axes, shape and formulas, and the function that made it."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,12 @@ def manifest_of(case: Case, layer: str, tensors: Iterable[tuple[str, Array]]) ->
     that made this one. Where a tensor is given, nothing made it, and there is no formula.
     """
     return [_entry(case, layer, order, key, x) for order, (key, x) in enumerate(tensors)]
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """The manifest as JSON, each tensor on a line of its own."""
+    lines = ",\n".join(f"  {json.dumps(entry)}" for entry in manifest["tensors"])
+    return json.dumps(manifest | {"tensors": []}, indent=1).removesuffix("[]\n}") + f"[\n{lines}\n ]\n}}\n"
 
 
 def _entry(case: Case, layer: str, order: int, key: str, x: Array) -> dict[str, Any]:

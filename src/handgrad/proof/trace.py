@@ -1,6 +1,5 @@
 """Every activation, every cotangent and every gradient of one forward and backward pass of a model."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from ..files import write_atomically
 from ..layers import Array
 from ..model import Model, ModelConfig
 from .cases import Case
-from .manifest import manifest_of
+from .manifest import manifest_of, manifest_text
 from .named import named_loss_backward, named_loss_forward
 from .recording import record
 from .tensor_files import SUFFIX, tensor_file
@@ -81,7 +80,7 @@ class Trace:
             raise HandgradError(f"{path}: the name of a file of tensors ends in {SUFFIX}")
         manifest = self.manifest()
         write_atomically(path, tensor_file(self.tensors(), manifest))
-        write_atomically(path.with_suffix(".json"), json.dumps(manifest, indent=1) + "\n")
+        write_atomically(path.with_suffix(".json"), manifest_text(manifest))
 
     def _of(self, kind: str) -> dict[str, Array]:
         return {key.partition("/")[2]: x for key, x in self.recorded.items() if key.startswith(f"{kind}/")}

@@ -1,6 +1,5 @@
 """The kit in a folder: a safetensors file and a manifest for each case, how to read them, and two programs that do."""
 
-import json
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from ...layers import Array
 from ...model import ModelConfig
 from ..cases import Case
 from ..envelope import STORAGE, envelope
-from ..manifest import manifest_of
+from ..manifest import manifest_of, manifest_text
 from ..recording import record
 from ..tensor_files import SUFFIX, tensor_file
 from .cases import VARIANTS, draw_case
@@ -38,7 +37,7 @@ def write_kit(folder: Path, layers: Sequence[str] = (), seed: int = 0) -> Iterat
             name = f"{layer}.{variant}"
             tensors, manifest = kit_case(layer, variant, seed)
             write_atomically(folder / f"{name}{SUFFIX}", tensor_file(tensors, manifest))
-            write_atomically(folder / f"{name}.json", json.dumps(manifest, indent=1) + "\n")
+            write_atomically(folder / f"{name}.json", manifest_text(manifest))
             yield name
 
 
