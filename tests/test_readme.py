@@ -13,7 +13,7 @@ from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, lo
 from handgrad.training import TrainingConfig
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PAIR, MODEL, TRAINING, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAIR, MODEL, TRAINING, TRACE, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def bare(source: str) -> str:
@@ -50,6 +50,9 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     exec(TRAINING, names)
     assert re.fullmatch(r"2 \d\.\d+\n4 \d\.\d+\n", capsys.readouterr().out)
     assert load("runs/small").config.width == 64
+
+    exec(TRACE, names)
+    assert re.fullmatch(r"\(1, 2, 18, 18\) \d\.\d{3} nats\n", capsys.readouterr().out)
 
     exec(LAYERS, names)
     assert 0 < float(capsys.readouterr().out) < 1e-14
