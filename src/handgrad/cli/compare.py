@@ -39,7 +39,8 @@ def compare(
     your tensors before it. The first is explained by the mistakes that reproduce it on these data, else by how it
     stands to the right tensor. Ends with status 1 where a tensor is beyond its envelope.
     """
-    comparison = compare_files(reference, mine, dtype, map)
+    with Console(stderr=True).status("comparing, and trying each known mistake"):
+        comparison = compare_files(reference, mine, dtype, map)
     console = Console(highlight=False)
     make_room(console)
     table = Table("", "error", "envelope", "", box=None, header_style="bold", pad_edge=False)

@@ -60,7 +60,8 @@ void kit_close(kit_file *file);
 const kit_tensor *kit_find(const kit_file *file, const char *name);
 double *kit_values(const kit_file *file, const char *name); /* whatever its dtype; yours to free */
 float *kit_floats(const kit_file *file, const char *name);
-/* max |mine - reference| / max |reference|; infinite where anything is not finite, or only the reference is all zero. */
+/* max |mine - reference| / max |reference|, or max |mine| where the reference is all zero. Infinite where an entry of
+ * either is not finite. */
 double kit_error(const double *mine, const double *reference, size_t count);
 /* Prints the tensor's line; whether mine, which must have as many values as the case's, is within the envelope. */
 int kit_check(const kit_file *file, const char *name, const double *mine, kit_precision precision);
@@ -279,14 +280,14 @@ double kit_error(const double *mine, const double *reference, size_t count) {
         error = fmax(error, fabs(mine[k] - reference[k]));
         scale = fmax(scale, fabs(reference[k]));
     }
-    return scale > 0 ? error / scale : error > 0 ? kit_double(kit_infinite) : 0;
+    return scale > 0 ? error / scale : error;
 }
 
-static double kit_envelope(const kit_file *file, const char *name, kit_precision precision) { /* -1: there is none */
+static double kit_envelope(const kit_file *file, const char *name, kit_precision precision) { /* negative: none */
     const kit_tensor *t = kit_find_under(file, "envelopes/", name);
     if (!t || t->count != 3) return -1;
     double envelope = precision == KIT_FLOAT64 ? 1e-12 : kit_value(t, (size_t)precision - KIT_FLOAT32);
-    return kit_finite(&envelope) && envelope >= 0 ? envelope : -1;
+    return kit_finite(&envelope) ? envelope : -1;
 }
 
 int kit_check(const kit_file *file, const char *name, const double *mine, kit_precision precision) {
