@@ -10,7 +10,7 @@ import pytest
 from autograd import grad
 
 from handgrad.proof import all_cases, relative_error
-from handgrad.proof.cases import H
+from handgrad.proof.cases import SIZES
 from tests import reference
 
 CASES = all_cases(seed=4)
@@ -26,7 +26,7 @@ def reference_of(name: str) -> Callable[..., Any]:
         "softmax": reference.softmax,
         "causal_attention": reference.causal_attention,
         "attention_tiles": partial(reference.causal_attention, scale=1.0),
-        "multi_head_attention": partial(reference.multi_head_attention, heads=H),
+        "multi_head_attention": partial(reference.multi_head_attention, heads=SIZES.H),
         "silu": reference.silu,
         "swiglu": reference.swiglu,
         "linear_cross_entropy": lambda x, w: reference.cross_entropy(anp.dot(x, w), given["targets"]),

@@ -1,7 +1,8 @@
 """The proof: derivatives by evaluation alone, and every gradient compared with them."""
 
 from .against_torch import check_against_torch
-from .cases import Case, all_cases, block_case, gpt_case
+from .case import Case
+from .cases import all_cases, gpt_case
 from .check import BAR, Finding, Verdict, check_case, check_mutations
 from .compare import Comparison, compare_files
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
@@ -22,7 +23,6 @@ __all__ = [
     "Trace",
     "Verdict",
     "all_cases",
-    "block_case",
     "central_difference",
     "check_against_torch",
     "check_case",

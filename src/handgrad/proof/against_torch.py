@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from ..errors import HandgradError
 from ..layers import Array
-from .cases import Case
+from .case import Case
 from .check import Verdict
 from .derivative import relative_error
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..layers import Array
 from ..machine import cores
-from .cases import Case, all_cases
+from .case import Case
+from .cases import all_cases
 from .derivative import complex_step, relative_error
 from .mutations import Lesson, Mutation, lesson
 

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from ..layers import Array
-from .cases import Case
+from .case import Case
 from .check import BAR
 from .recording import record
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..layers import Array
-from .cases import Case
+from .case import Case
 from .formulas import formula_of, named_axes
 from .sites import Source, site_of
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..layers import Array
-from .cases import Case
+from .case import Case
 from .sites import follows
 
 Through = Callable[[str, Array], Array]

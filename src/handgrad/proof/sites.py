@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .. import layers
 from ..model import block_backward, block_forward
-from .cases import Case
+from .case import Case
 from .formulas import axes_of
 
 

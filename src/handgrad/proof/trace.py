@@ -14,7 +14,7 @@ from ..errors import HandgradError
 from ..files import write_atomically
 from ..layers import Array
 from ..model import Model, ModelConfig
-from .cases import Case
+from .case import Case
 from .manifest import manifest_of, manifest_text
 from .named import named_loss_backward, named_loss_forward
 from .recording import record

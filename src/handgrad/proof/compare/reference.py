@@ -8,7 +8,8 @@ import numpy as np
 from ...errors import HandgradError
 from ...layers import Array
 from ...model import ModelConfig
-from ..cases import Case, all_cases
+from ..case import Case
+from ..cases import all_cases
 from ..check import BAR
 from ..envelope import Envelope, deviation, envelope
 from ..mutations import Mutation

@@ -12,7 +12,7 @@ from ...errors import HandgradError
 from ...files import write_atomically
 from ...layers import Array
 from ...model import ModelConfig
-from ..cases import Case
+from ..case import Case
 from ..envelope import STORAGE, envelope
 from ..manifest import manifest_of, manifest_text
 from ..recording import record
