@@ -109,14 +109,16 @@ def diagnosis(
     the envelope in float32, and no random damage.
     """
     table = Table("", "beyond envelope", "named", "named alone", "damages", "falsely named", box=None, pad_edge=False)
-    chosen = [dtype for dtype in DTYPES if dtype in dtypes.split(",")]
+    chosen = dtypes.split(",")
+    if unknown := set(chosen) - set(DTYPES):
+        raise typer.BadParameter(f"{min(unknown)}: there are {', '.join(DTYPES)}")
     tried = list(diagnose(chosen, damages))
     good = bool(chosen)
     for dtype in chosen:
         planted = [each for each in tried if each.dtype == dtype and each.name not in DAMAGES and each.found]
         right = [each for each in planted if each.name in each.named]
         random = [each for each in tried if each.dtype == dtype and each.name in DAMAGES and each.found]
-        false = [each for each in random if each.named or is_false(each)]
+        false = [each for each in random if is_false(each)]
         alone = sum(len(each.named) == 1 for each in right)
         counts = (len(planted), len(right), alone, len(random), len(false))
         table.add_row(dtype, *map(str, counts))

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import save_file
 
 from handgrad.proof import all_cases
-from handgrad.proof.against_torch import in_torch, settings
+from handgrad.proof.against_torch import in_torch
 
 FOLDER = Path(__file__).parent
 SEED = 2
@@ -28,7 +28,7 @@ def main() -> None:
     for name, case in all_cases(SEED).items():
         dy = np.asarray(generator.standard_normal(case.run()[0].shape))
         y, gradients = in_torch(case, name, dy)
-        given = {key: np.asarray(value) for key, value in settings(case).items()}
+        given = {key: np.asarray(value) for key, value in (case.integers | case.settings).items()}
         tensors = {
             **{f"inputs/{key}": value for key, value in [*case.inputs.items(), *given.items()] if value.ndim},
             **{f"settings/{key}": value for key, value in given.items() if not value.ndim},

@@ -18,7 +18,7 @@ import handgrad.proof
 from handgrad.errors import HandgradError
 from handgrad.layers import IGNORE_INDEX, Array
 from handgrad.proof import Case, all_cases
-from handgrad.proof.against_torch import check_against_torch, settings
+from handgrad.proof.against_torch import check_against_torch
 
 CASES = all_cases(seed=6)
 SCRIPT = Path(handgrad.proof.__file__).parent / "kit/kit_torch.py"
@@ -113,7 +113,7 @@ def tensors_of(case: Case) -> dict[str, Array]:
     dy = in_bfloat16(np.asarray(normal(y.shape)))
     reference = {f"outputs/{case.output}": y}
     reference |= {f"gradients/{name}": dx for name, dx in case.gradients(dy, cache).items()}
-    given = {name: np.asarray(value) for name, value in settings(case).items()}
+    given = {name: np.asarray(value) for name, value in (case.integers | case.settings).items()}
     tensors = {
         **{f"inputs/{name}": x for name, x in case.inputs.items()},
         **{f"{'inputs' if value.ndim else 'settings'}/{name}": value for name, value in given.items()},

@@ -98,6 +98,8 @@ def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, aga
 def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
     start = time.perf_counter()
     mutations = [mutation for mutation in MUTATIONS if layer in (None, mutation.layer)]
+    if not mutations:
+        raise HandgradError(f"--mutations: none is of {layer}")
     found = track(
         check_mutations(mutations, seed), "training with each", len(mutations), console=console, transient=True
     )
@@ -128,10 +130,13 @@ def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
     console.print(
         f"\n{len(findings)} mutations: "
         f"{f'[bold red]{survivors} not caught[/]' if survivors else '[green]all caught[/]'} "
-        f"in {time.perf_counter() - start:.1f} s\n"
-        f"with {well} of the {met} that a small model meets it trains as well as with right gradients, "
-        f"to {loss_of_right_gradients():.2f} nats: a falling loss proves nothing"
+        f"in {time.perf_counter() - start:.1f} s"
     )
+    if met:
+        console.print(
+            f"with {well} of the {met} that a small model meets it trains as well as with right gradients, "
+            f"to {loss_of_right_gradients():.2f} nats: a falling loss proves nothing"
+        )
     return not survivors
 
 
@@ -141,4 +146,4 @@ def _explain(console: Console, mutation: Mutation) -> None:
     for sign, code, style in (("-", mutation.right, "green"), ("+", mutation.wrong, "red")):
         for line in code.splitlines():
             console.print(Text(f"  {sign} {line.strip()}", style=style))
-    console.print(Padding(mutation.lesson, (0, 0, 1, 2), expand=False), markup=False)
+    console.print(Padding(mutation.why, (0, 0, 1, 2), expand=False), markup=False)

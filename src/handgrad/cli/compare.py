@@ -54,11 +54,12 @@ def compare(
 def _conclude(console: Console, comparison: Comparison) -> None:
     verdicts = [row.verdict for row in comparison.rows]
     first = comparison.first
+    compared = f"{len(verdicts)} of {comparison.known} tensors against {comparison.dtype}'s envelope"
     if first is None:
-        console.print(f"\n{len(verdicts)} tensors, [green]all within {comparison.dtype}'s envelope[/]")
+        console.print(f"\n{compared}: [green]all within it[/]")
         return
     console.print(
-        f"\n{len(verdicts)} tensors beside {comparison.dtype}'s envelope: {verdicts.count('ok')} ok, "
+        f"\n{compared}: {verdicts.count('ok')} ok, "
         f"[bold red]{verdicts.count('wrong')} wrong[/], {verdicts.count('follows')} follow\n"
         f"first: [bold]{first.key}[/], off by {first.error:.2g} where {first.envelope:.2g} would pass\n"
     )
@@ -68,7 +69,7 @@ def _conclude(console: Console, comparison: Comparison) -> None:
         console.print("This mistake reproduces it:")
     for mutation in comparison.mutations:
         console.print(f"  [bold]{mutation.name}[/] ({mutation.layer})")
-        console.print(Padding(mutation.lesson, (0, 0, 0, 4), expand=False), markup=False)
+        console.print(Padding(mutation.why, (0, 0, 0, 4), expand=False), markup=False)
     if comparison.relation:
         console.print(f"No known mistake reproduces it, but {comparison.relation}.")
     elif first.verdict == "follows":

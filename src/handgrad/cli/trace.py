@@ -3,17 +3,24 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import typer
 
 from ..errors import HandgradError
 from ..model import Model, Tokenizer, initial_parameters
+from ..proof import refuse_other_files
 from ..proof import trace as trace_model
 from ..training import PRESETS, make_recipe
 from .model import load_model
 
 
 def trace(
-    text: Annotated[str, typer.Option(metavar="TEXT", help="Each of its tokens is predicted from those before it.")],
+    text: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TEXT", help="Each of its tokens is predicted from those before it; given several times: a batch."
+        ),
+    ],
     run: Annotated[
         Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; or --preset, for a model that is fresh.")
     ] = None,
@@ -36,13 +43,14 @@ def trace(
     if (run is None) == (preset is None):
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
     model = load_model(run) if run else _fresh(preset or "", seed)
+    refuse_other_files(out)
     traced = trace_model(model, text, dtype=dtype)
     traced.save(out)
     size = sum(x.nbytes for x in traced.tensors().values()) / 1e6
     print(
         f"{out} and {out.with_suffix('.json').name}: {len(traced.activations)} activations, "
         f"{len(traced.cotangents)} cotangents, {len(traced.gradients)} gradients, {dtype}, {size:,.1f} MB\n"
-        f"loss {traced.loss:.6f} nats over {traced.targets.size} targets"
+        f"loss {traced.loss:.6f} nats over {np.count_nonzero(traced.targets >= 0)} targets"
     )
 
 

@@ -35,8 +35,11 @@ def block_forward(
 ) -> tuple[Inexact[Array, "B T C"], BlockCache]:
     r"""Each sub-layer reads a normalised copy of the stream and adds what it found. Taps: `residual_1`, `residual_2`.
 
-    $$ \mathrm{residual}_1 = x + \mathrm{attention}(\mathrm{norm}_1(x)) $$
-    $$ \mathrm{residual}_2 = \mathrm{residual}_1 + \mathrm{feed\_forward}(\mathrm{norm}_2(\mathrm{residual}_1)) $$
+    $$ \mathrm{residual}_1 = [\mathrm{residual}]\, x + \mathrm{attention}(\mathrm{norm}_1(x)) $$
+    $$ \mathrm{residual}_2 = [\mathrm{residual}]\, \mathrm{residual}_1
+       + \mathrm{feed\_forward}(\mathrm{norm}_2(\mathrm{residual}_1)) $$
+
+    where [residual] is 1, or 0 where the config switches it off, and norm is the identity where that is none.
     """
     scale = None if config.score_scale else 1.0
     normed_1, norm_1 = norm_forward(x, parameters.norm_1, within(tap, "norm_1"))
@@ -56,10 +59,11 @@ def block_backward(
     r"""Where the stream went two ways, into a sub-layer and past it, two gradients come back and are added.
 
     $$ \mathrm{d}\mathrm{feed\_forward} = \mathrm{d}\mathrm{residual}_2 $$
-    $$ \mathrm{d}\mathrm{residual}_1 = \mathrm{d}\mathrm{residual}_2
+    $$ \mathrm{d}\mathrm{residual}_1 = [\mathrm{residual}]\, \mathrm{d}\mathrm{residual}_2
        + J_{\mathrm{norm}_2}^\top\, \mathrm{d}\mathrm{norm}_2 $$
     $$ \mathrm{d}\mathrm{attention} = \mathrm{d}\mathrm{residual}_1 $$
-    $$ \mathrm{d}x = \mathrm{d}\mathrm{residual}_1 + J_{\mathrm{norm}_1}^\top\, \mathrm{d}\mathrm{norm}_1 $$
+    $$ \mathrm{d}x = [\mathrm{residual}]\, \mathrm{d}\mathrm{residual}_1
+       + J_{\mathrm{norm}_1}^\top\, \mathrm{d}\mathrm{norm}_1 $$
 
     with J a norm's Jacobian, applied by its backward to what the sub-layer above it asks of its input.
     """

@@ -8,8 +8,9 @@ from .compare import Comparison, compare_files
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
 from .kit import VARIANTS as KIT
 from .kit import write_kit
-from .mutations import MUTATIONS, Lesson, Mutation, loss_of_right_gradients
-from .trace import Trace, trace
+from .lesson import Lesson, loss_of_right_gradients
+from .mutations import MUTATIONS, Mutation
+from .trace import Trace, refuse_other_files, trace
 
 __all__ = [
     "BAR",
@@ -32,6 +33,7 @@ __all__ = [
     "complex_step_along",
     "gpt_case",
     "loss_of_right_gradients",
+    "refuse_other_files",
     "relative_error",
     "trace",
     "write_kit",

@@ -1,7 +1,6 @@
 """The values and gradients of a case against PyTorch's autograd, on forwards in plain PyTorch: `kit/kit_torch.py`."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -39,16 +38,7 @@ def in_torch(case: Case, layer: str, dy: Float[Array, "*shape"]) -> tuple[Float[
     from .kit.kit_torch import LAYERS
 
     inputs = {name: torch.tensor(x, requires_grad=True) for name, x in case.inputs.items()}
-    given = {name: torch.tensor(x) if isinstance(x, np.ndarray) else x for name, x in settings(case).items()}
-    y = LAYERS[LAYER_OF.get(layer, layer)](**inputs, **given)
+    integers = {name: torch.tensor(x) for name, x in case.integers.items()}
+    y = LAYERS[LAYER_OF.get(layer, layer)](**inputs, **integers, **case.settings)
     gradients = torch.autograd.grad(y, list(inputs.values()), torch.tensor(dy))
     return y.detach().numpy(), {name: dx.numpy() for name, dx in zip(inputs, gradients, strict=True)}
-
-
-def settings(case: Case) -> dict[str, Any]:
-    """What a case is given beside its inputs; of a model's config, only what neither shapes nor names say.
-
-    The switches of a config are taken to be as by default.
-    """
-    given = dict(case.given)
-    return {"heads": config.heads, **given} if (config := given.pop("config", None)) else given

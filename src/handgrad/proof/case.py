@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..layers import Array, Tap, no_tap
-from .mutations import Mutation
+from .mutations.mutation import Mutation
 
 Tensors = Mapping[str, Array]
 
@@ -24,6 +24,18 @@ class Case(NamedTuple):
     """What else the forward takes: tokens, targets, the number of heads."""
     output: str = "y"
     """What the forward's value is called."""
+
+    @property
+    def integers(self) -> dict[str, Array]:
+        """The arrays among what is given: tokens and targets."""
+        return {name: x for name, x in self.given.items() if isinstance(x, np.ndarray)}
+
+    @property
+    def settings(self) -> dict[str, float | int]:
+        """The numbers among what is given; of a model's config only the heads, which neither shapes nor names say."""
+        config = self.given.get("config")
+        heads = {"heads": config.heads} if config else {}
+        return heads | {name: x for name, x in self.given.items() if isinstance(x, int | float)}
 
     def run(self, inputs: Tensors | None = None, tap: Tap = no_tap) -> tuple[Array, Any]:
         """The forward at its own inputs, or with some of them replaced: (y, cache)."""

@@ -1,7 +1,6 @@
 """The proof: every gradient of a case against the complex step, in float64, with a random cotangent."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from multiprocessing import get_context
 from typing import NamedTuple
@@ -13,7 +12,8 @@ from ..machine import cores
 from .case import Case
 from .cases import all_cases
 from .derivative import complex_step, relative_error
-from .mutations import Lesson, Mutation, lesson
+from .lesson import Lesson, lesson
+from .mutations import Mutation
 
 BAR = 1e-12
 """The largest relative error that passes. Right gradients stay near 1e-15; wrong ones are seldom below 1e-3."""
@@ -60,7 +60,10 @@ class Finding(NamedTuple):
 
 def check_mutations(mutations: Sequence[Mutation], seed: int = 0) -> Iterator[Finding]:
     """What the check says of each mutation, and how a small model trains with it; on all cores, each in a process."""
-    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+    from concurrent.futures import ProcessPoolExecutor  # slow to import, and only this needs it
+
+    processes = max(1, min(cores(), len(mutations), 61))  # more than 61 are too many for Windows
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_examined, mutations, repeat(seed))
 
 

@@ -13,9 +13,9 @@ from .recording import record
 
 STORAGE: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 DTYPES = ("float64", *STORAGE)
-MARGIN = 2.0
+MARGIN = 3.0
 """Times the largest error found: another order of summation, another rounding."""
-ZERO = 64
+ZERO = 8
 """Epsilons of noise in what is zero by mathematics, such as a difference of two sums over the same numbers."""
 EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 HIDDEN = -1e4
@@ -56,19 +56,19 @@ def envelope(
     """The largest errors over draws of inputs and cotangents, times `MARGIN`; in float64 the bar of the proof.
 
     Inputs, cotangents, all that a tap sees and all results are rounded to the dtype; what is computed between them is
-    float32. The inputs are moved by up to an epsilon of the dtype first: as much as a right algorithm of another
-    kind (a variance from squares, another order of summation) may seem to have done. No envelope is narrower than an
-    epsilon, or where the reference is all zero than `ZERO` of them.
+    float32, and the inputs are moved by up to an epsilon of float32 first: as much as a right algorithm of another kind
+    (a variance from squares, another order of summation) may seem to have done. No envelope is narrower than an epsilon
+    of the dtype, or where the reference is all zero than `ZERO` of them.
     """
     generator = np.random.default_rng(seed)
     found: dict[str, dict[str, float]] = {}
     for case, dy in draws:
-        exact = record(case, layer, dy).tensors
+        exact = record(case, layer, dy)
         for dtype in dtypes:
             if dtype == "float64":
                 errors = dict.fromkeys(exact, BAR)
             else:
-                rounded = record_in(_moved(case, EPSILON[dtype], generator), layer, dy, dtype)
+                rounded = record_in(case, layer, dy, dtype, generator)
                 errors = {
                     key: max(MARGIN * deviation(rounded[key], x), EPSILON[dtype] * (1 if x.any() else ZERO))
                     for key, x in exact.items()
@@ -79,14 +79,17 @@ def envelope(
     return found
 
 
-def _moved(case: Case, epsilon: float, generator: np.random.Generator) -> Case:
-    """The case with each number of its inputs moved by up to an epsilon of its size."""
-    inputs = {name: x * (1 + epsilon * generator.uniform(-1, 1, x.shape)) for name, x in case.inputs.items()}
-    return case._replace(inputs=inputs)
-
-
-def record_in(case: Case, layer: str, dy: Array, dtype: str) -> dict[str, Array]:
-    """The recording of an implementation that keeps its tensors in this dtype."""
+def record_in(
+    case: Case, layer: str, dy: Array, dtype: str, generator: np.random.Generator | None = None
+) -> dict[str, Array]:
+    """The recording of an implementation that keeps its tensors in this dtype; its inputs moved, with a generator."""
     inputs = {name: stored(x, dtype) for name, x in case.inputs.items()}
+    if generator:
+        inputs = {name: _moved(x, generator) for name, x in inputs.items()}
     with np.errstate(all="ignore"):  # float16 may overflow: its envelope is then infinite
-        return record(case._replace(inputs=inputs), layer, stored(dy, dtype), lambda _, x: stored(x, dtype)).tensors
+        return record(case._replace(inputs=inputs), layer, stored(dy, dtype), lambda _, x: stored(x, dtype))
+
+
+def _moved(x: Array, generator: np.random.Generator) -> Array:
+    """Each number moved by up to an epsilon of float32."""
+    return (x * (1 + EPSILON["float32"] * generator.uniform(-1, 1, x.shape))).astype(x.dtype)

@@ -2,10 +2,13 @@
 
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+
+from ..errors import HandgradError
 
 
 @cache
@@ -14,6 +17,8 @@ def formulas(function: Callable[..., Any]) -> dict[str, str]:
 
     A block may define several, with `\\qquad` between them; each has the whole block.
     """
+    if sys.flags.optimize > 1:
+        raise HandgradError("python -OO strips the docstrings, which the formulas are in")
     found = {}
     for block in re.findall(r"\$\$(.+?)\$\$", inspect.getdoc(function) or "", flags=re.DOTALL):
         formula = " ".join(block.split())
@@ -45,5 +50,5 @@ def named_axes(declared: str, dimensions: int) -> list[str]:
     """The axes one by one; `*batch` and `*shape` are what comes before the others: `B T` here, or less."""
     names = declared.split()
     if names and names[0].startswith("*"):
-        names = ["B", "T", "C"] if names[0] == "*shape" else ["B", "T", *names[1:]]
+        names = ["B", "T", "F"] if names[0] == "*shape" else ["B", "T", *names[1:]]
     return names[len(names) - dimensions :] if dimensions else []

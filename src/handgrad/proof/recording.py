@@ -1,7 +1,6 @@
 """One forward and backward pass of a case with everything that a tap sees kept, in the order of the dataflow."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,18 +16,11 @@ def as_it_is(key: str, x: Array) -> Array:
     return x
 
 
-class Recording(NamedTuple):
-    """The tensors by key: `activations/NAME`, then `outputs/NAME`; and back: `cotangents/NAME`, `gradients/NAME`."""
-
-    tensors: dict[str, Array]
-    last: str | None
-    """The activation that is the output under another name, and is not among the tensors twice."""
-
-
-def record(case: Case, layer: str, dy: Array, through: Through = as_it_is) -> Recording:
+def record(case: Case, layer: str, dy: Array, through: Through = as_it_is) -> dict[str, Array]:
     """Run the case of this layer with the cotangent dy of its output.
 
-    A gradient stands right after the cotangent that it is made from.
+    The tensors by key: `activations/NAME`, then `outputs/NAME`; and back: `cotangents/NAME` and, each right after the
+    cotangent that it is made from, `gradients/NAME`. An activation that is the output is there once, as the output.
     """
     forward, backward = _Keeper("activations", through), _Keeper("cotangents", through)
     y, cache = case.run(tap=forward)
@@ -48,7 +40,12 @@ def record(case: Case, layer: str, dy: Array, through: Through = as_it_is) -> Re
     for key in _backward_order(backward.kept, {name: follows(case, layer, name) for name in gradients}, renamed):
         kind, _, name = key.partition("/")
         tensors[key] = (backward.kept if kind == "cotangents" else gradients)[name]
-    return Recording(tensors, last)
+    return tensors
+
+
+def key_in_trace(recorded: str) -> str:
+    """In a trace the loss is an activation like the others."""
+    return "activations/loss" if recorded == "outputs/loss" else recorded
 
 
 class _Keeper:

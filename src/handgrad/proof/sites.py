@@ -98,8 +98,10 @@ def site_of(case: Case, layer: str, name: str) -> Site:
             return Site("B T C", None, Source(block_backward, "dx"))
         if name == "y":
             return SITES["residual_2"]._replace(backward=None)
-        if "config" in case.given and name == f"blocks.{case.given['config'].layers - 1}.residual_2":
-            return SITES["residual_2"]._replace(backward=Source(layers.layer_norm_backward, "dx"))
+        config = case.given["config"]
+        if layer == "gpt" and name == f"blocks.{config.layers - 1}.residual_2":
+            reader = _loss_back if config.norm == "none" else layers.layer_norm_backward
+            return SITES["residual_2"]._replace(backward=Source(reader, "dx"))
         if in_model:
             return in_model
     axes = axes_of(case.forward)

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ def read_tensor_file(path: Path) -> TensorFile:
         for key in file.keys():  # noqa: SIM118 - no mapping
             try:
                 tensors[key] = file.get_tensor(key)
-            except TypeError as error:
+            except (TypeError, AttributeError) as error:  # a dtype that NumPy has not
                 raise WeightsError(f"{path}: {key}: {error}") from None
         return TensorFile(path, tensors, _manifest(path, (file.metadata() or {}).get(METADATA_KEY)))
 
@@ -62,5 +63,5 @@ def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise HandgradError(f"{path}: not a whole npz file: {error}") from None

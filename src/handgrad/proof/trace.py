@@ -1,5 +1,7 @@
 """Every activation, every cotangent and every gradient of one forward and backward pass of a model."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -11,13 +13,13 @@ import numpy as np
 from jaxtyping import Integer
 
 from ..errors import HandgradError
-from ..files import write_atomically
-from ..layers import Array
-from ..model import Model, ModelConfig
+from ..files import read_json_object, write_atomically
+from ..layers import IGNORE_INDEX, Array
+from ..model import Model, ModelConfig, load_metadata
 from .case import Case
 from .manifest import manifest_of, manifest_text
 from .named import named_loss_backward, named_loss_forward
-from .recording import record
+from .recording import key_in_trace, record
 from .tensor_files import SUFFIX, tensor_file
 
 DTYPES = ("float64", "float32")
@@ -76,8 +78,7 @@ class Trace:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the tensors, with the manifest in the file's metadata, and the manifest as JSON beside it."""
         path = Path(path)
-        if path.suffix != SUFFIX:
-            raise HandgradError(f"{path}: the name of a file of tensors ends in {SUFFIX}")
+        refuse_other_files(path)
         manifest = self.manifest()
         write_atomically(path, tensor_file(self.tensors(), manifest))
         write_atomically(path.with_suffix(".json"), manifest_text(manifest))
@@ -89,28 +90,53 @@ class Trace:
 def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float64", "float32"] = "float64") -> Trace:
     """Run a model forward and backward, and keep everything.
 
-    text: a text, each of whose tokens is predicted from those before it; or tokens, (B, T) or (T,), and then `targets`
-    says what should follow each of them, -100 where nothing counts. The weights are converted to `dtype` first.
+    text: a text, or several, each of whose tokens is predicted from those before it; or tokens, (B, T) or (T,), and
+    then `targets` says what should follow each of them, -100 where nothing counts. The weights are converted to
+    `dtype` first.
     """
     if dtype not in DTYPES:
         raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
     if isinstance(text, str):
-        text, targets = _next_token_pairs(model, text)
+        text = [text]
+    if isinstance(text, list | tuple) and text and all(isinstance(each, str) for each in text):
+        text, targets = _next_tokens(model, text)
     elif targets is None:
         raise HandgradError("targets: missing; they say what should follow each of the tokens")
     tokens, goals = (x.astype(np.int64) for x in model.batch(text, targets))
     parameters = {name: x.astype(dtype) for name, x in model.parameters.items()}
     traced = Trace(model.config, tokens, goals, parameters, {})
-    recorded = record(traced.case(), "gpt", np.ones((), dtype)).tensors
-    traced.recorded.update((key.replace("outputs/", "activations/"), x) for key, x in recorded.items())
+    recorded = record(traced.case(), "gpt", np.ones((), dtype))
+    traced.recorded.update((key_in_trace(key), x) for key, x in recorded.items())
     return traced
 
 
-def _next_token_pairs(model: Model, text: str) -> tuple[Array, Array]:
-    tokens = model.tokenizer.encode(text)
-    context = model.config.context
-    if not 2 <= len(tokens) <= context + 1:
-        raise HandgradError(
-            f"the text has {len(tokens)} tokens; from 2 to {context + 1} can be traced: a context, and what follows it"
-        )
-    return tokens[:-1], tokens[1:]
+def refuse_other_files(path: Path) -> None:
+    """Refuse a name that is no safetensors file's, or whose files hold something else than a trace."""
+    if path.suffix != SUFFIX:
+        raise HandgradError(f"{path}: the name of a file of tensors ends in {SUFFIX}")
+    for file in (path, path.with_suffix(".json")):
+        if file.exists() and not _is_a_trace(file):
+            raise HandgradError(f"{file}: is there already, and no trace; choose another name")
+
+
+def _is_a_trace(path: Path) -> bool:
+    try:
+        manifest = read_json_object(path) if path.suffix == ".json" else json.loads(load_metadata(path))
+    except (HandgradError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("kind") == "trace"
+
+
+def _next_tokens(model: Model, texts: Sequence[str]) -> tuple[Array, Array]:
+    """Each text's tokens but the last, and what follows each of them; the shorter ones padded, which does not count."""
+    context, each = model.config.context, [model.tokenizer.encode(text) for text in texts]
+    for tokens in each:
+        if not 2 <= len(tokens) <= context + 1:
+            raise HandgradError(
+                f"the text has {len(tokens)} tokens; from 2 to {context + 1} can be traced: a context, and what follows"
+            )
+    shape = len(each), max(map(len, each)) - 1
+    tokens, targets = np.zeros(shape, np.int64), np.full(shape, IGNORE_INDEX)
+    for row, text in enumerate(each):
+        tokens[row, : len(text) - 1], targets[row, : len(text) - 1] = text[:-1], text[1:]
+    return tokens, targets

@@ -27,6 +27,8 @@ class Row(NamedTuple):
 
 class Comparison(NamedTuple):
     dtype: str
+    known: int
+    """How many tensors the reference has; rows are those that are compared."""
     rows: tuple[Row, ...]
     mutations: tuple[Mutation, ...]
     """Of the first that is wrong, the mistakes that reproduce it on these data; more than one cannot be told apart."""
@@ -35,8 +37,9 @@ class Comparison(NamedTuple):
 
     @property
     def first(self) -> Row | None:
-        """The first that is beyond its envelope."""
-        return next((row for row in self.rows if row.verdict != "ok"), None)
+        """The first that is wrong by itself; where none is, the first beyond its envelope."""
+        beyond = [row for row in self.rows if row.verdict != "ok"]
+        return next((row for row in beyond if row.verdict == "wrong"), beyond[0] if beyond else None)
 
 
 def compare_files(reference: Path, mine: Path, dtype: str | None = None, mapping: Path | None = None) -> Comparison:
@@ -79,7 +82,7 @@ def compare(
         for key, expected in reference.tensors.items()
         if key in mine
     ]
-    comparison = Comparison(dtype, tuple(rows), (), None)
+    comparison = Comparison(dtype, len(reference.tensors), tuple(rows), (), None)
     first = comparison.first
     if first is None or first.verdict == "follows":
         return comparison
@@ -129,7 +132,7 @@ def _reproducing(
             continue  # nothing here calls it
         try:
             made = _pass(reference, mine, mutation)
-        except ValueError:  # it does not fit these shapes, so nobody can have made it here
+        except (ValueError, IndexError, ArithmeticError):  # it fits no such shapes: nobody can have made it here
             continue
         if explains(made[key], mine[key], right[key], envelope[key]):
             unexplained[mutation] = sum(not deviation(mine[other], made[other]) <= envelope[other] for other in block)
@@ -144,10 +147,10 @@ def _block_of(key: str) -> str:
 
 
 def _sizes(reference: Reference) -> dict[str, int]:
-    """The lengths of all axes by their letters; and N, the number of targets that count."""
+    """The lengths of the axes by their letters, and the number of targets that count."""
     sizes: dict[str, int] = {}
     for key, x in reference.tensors.items():
         sizes |= dict(zip(reference.axes[key], x.shape, strict=True))
     if "targets" in reference.case.given:
-        sizes["N"] = int(np.count_nonzero(reference.case.given["targets"] != IGNORE_INDEX))
-    return sizes
+        sizes["targets"] = int(np.count_nonzero(reference.case.given["targets"] != IGNORE_INDEX))
+    return {name: size for name, size in sizes.items() if name not in ("S", "context")}

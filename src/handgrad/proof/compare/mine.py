@@ -16,6 +16,9 @@ from ..envelope import DTYPES, EPSILON, HIDDEN, deviation
 from ..tensor_files import read_tensor_file
 from .reference import Reference
 
+MOST = 10
+"""Problems that are told."""
+
 
 class Place(NamedTuple):
     """Where a tensor of the reference is in a foreign file."""
@@ -61,9 +64,9 @@ def _place(path: Path, pattern: str, value: Any) -> Place:
 def read_mine(path: Path, reference: Reference, mapping: Path | None = None) -> tuple[dict[str, Array], str]:
     """The tensors that the file has of the reference's, by its keys, and the coarsest dtype among them.
 
-    A `HandgradError` has a line for each tensor that cannot be compared: one that the reference has not, that a mapping
-    names and the file has not, that is no floating-point tensor, or not finite; or tokens, parameters and inputs that
-    are not the reference's, since then nothing can be compared.
+    A `HandgradError` has a line for each tensor that cannot be compared: one that the reference has not (a mapping says
+    that there are others), that a mapping names and the file has not, that is no floating-point tensor, or not finite;
+    or tokens, parameters and inputs that are not the reference's, since then nothing can be compared.
     """
     found = read_tensor_file(path).tensors
     if mapping:
@@ -71,12 +74,14 @@ def read_mine(path: Path, reference: Reference, mapping: Path | None = None) -> 
         problems = [
             f"{key}: {place.name} is not in the file" for key, place in places.items() if place.name not in found
         ]
-        mine = {key: _taken(found[place.name], place) for key, place in places.items() if place.name in found}
+        mine = {key: x for key, x in found.items() if key in reference.tensors or key in reference.given}
+        mine |= {key: _taken(found[place.name], place) for key, place in places.items() if place.name in found}
     else:
         mine, problems = found, []
     problems += _problems(mine, reference)
     if problems:
-        raise HandgradError("\n".join(f"{path}: {problem}" for problem in problems))
+        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
+        raise HandgradError("\n".join(f"{path}: {problem}" for problem in [*problems[:MOST], *more]))
     mine = {key: mine[key] for key in reference.tensors if key in mine}
     if not mine:
         raise HandgradError(f"{path}: has no tensor of the reference's, such as {next(iter(reference.tensors))}")

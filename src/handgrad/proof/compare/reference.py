@@ -1,7 +1,7 @@
 """A trace or a kit's case, read back as what it is: a pass that can be run again."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from ...model import ModelConfig
 from ..case import Case
 from ..cases import all_cases
 from ..check import BAR
-from ..envelope import Envelope, deviation, envelope
+from ..envelope import DTYPES, Envelope, deviation, envelope
 from ..mutations import Mutation
-from ..recording import Through, as_it_is, record
+from ..recording import Through, as_it_is, key_in_trace, record
 from ..tensor_files import TensorFile, read_tensor_file
 
 TRACE_DRAWS = 8
@@ -22,9 +22,7 @@ COMPARED = ("activations", "outputs", "cotangents", "gradients")
 
 
 class Reference(NamedTuple):
-    path: Path
-    kind: str
-    """trace, or kit."""
+    kind: Literal["trace", "kit"]
     layer: str
     case: Case
     dy: Array
@@ -44,18 +42,19 @@ class Reference(NamedTuple):
         """The pass in float64 once more, perhaps with a wrong backward in it; by the keys of the file."""
         case = self.case.planted(mutation) if mutation else self.case
         recorded = record(case, self.layer, self.dy, lambda key, x: through(self._key(key), x))
-        return {self._key(key): x for key, x in recorded.tensors.items()}
+        return {self._key(key): x for key, x in recorded.items()}
 
     def envelope(self, dtype: str) -> dict[str, float]:
         """The largest error that passes, by key, in this dtype."""
+        if dtype == "float64":
+            return dict.fromkeys(self.tensors, BAR)
         if self.kind == "kit":
             return {key: self.kept[key][dtype] for key in self.tensors}
         measured = envelope([(self.case, self.dy)] * TRACE_DRAWS, self.layer, [dtype])
         return {self._key(key): errors[dtype] for key, errors in measured.items()}
 
     def _key(self, recorded: str) -> str:
-        """In a trace the loss is an activation like the others."""
-        return "activations/loss" if self.kind == "trace" and recorded == "outputs/loss" else recorded
+        return key_in_trace(recorded) if self.kind == "trace" else recorded
 
 
 def read_reference(path: Path) -> Reference:
@@ -66,14 +65,16 @@ def read_reference(path: Path) -> Reference:
     try:
         reference = _reference(file, file.manifest)
         again = reference.run()
+        allowed = reference.envelope(reference.dtype)
+        for key, x in reference.tensors.items():
+            if len(reference.axes[key]) != x.ndim:
+                raise HandgradError(f"{path}: {key}: {x.ndim} axes, but the manifest names {len(reference.axes[key])}")
+            if not deviation(x, again[key]) <= allowed[key]:
+                raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
     except HandgradError:
         raise
     except Exception as error:  # a manifest or tensors that somebody changed can be wrong in any way
         raise HandgradError(f"{path}: its manifest does not fit its tensors: {error!r}") from None
-    allowed = dict.fromkeys(again, BAR) if reference.dtype == "float64" else reference.envelope(reference.dtype)
-    for key, x in reference.tensors.items():
-        if key not in again or not deviation(x, again[key]) <= allowed[key]:
-            raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
     return reference
 
 
@@ -82,13 +83,14 @@ def _reference(file: TensorFile, manifest: dict[str, Any]) -> Reference:
     if missing := entries.keys() - file.tensors.keys():
         raise HandgradError(f"{file.path}: missing tensor {min(missing)}")
     kind, layer = manifest["kind"], manifest["layer"]
+    if kind not in ("trace", "kit"):
+        raise HandgradError(f"{file.path}: kind: {kind!r} is neither trace nor kit")
     case = _trace_case(file, manifest) if kind == "trace" else _kit_case(file, manifest)
     upstream = f"cotangents/{case.output}"
     tensors = {key: file.tensors[key] for key in entries if key.partition("/")[0] in COMPARED}
     if kind == "kit":
         del tensors[upstream]  # given, like the inputs
     return Reference(
-        path=file.path,
         kind=kind,
         layer=layer,
         case=case,
@@ -96,8 +98,12 @@ def _reference(file: TensorFile, manifest: dict[str, Any]) -> Reference:
         given={key: file.tensors[key] for key in entries if key not in tensors},
         tensors=tensors,
         axes={key: list(entries[key]["axes"]) for key in tensors},
-        kept={key: dict(entry["envelope"]) for key, entry in entries.items() if entry.get("envelope")},
+        kept={key: _allowed(entries[key]) for key in tensors} if kind == "kit" else {},
     )
+
+
+def _allowed(entry: dict[str, Any]) -> dict[str, float]:
+    return {dtype: float(entry["envelope"][dtype]) for dtype in DTYPES}
 
 
 def _trace_case(file: TensorFile, manifest: dict[str, Any]) -> Case:

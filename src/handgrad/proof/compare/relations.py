@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -50,19 +50,22 @@ def _factor(sizes: Mapping[str, int]) -> Finder:
             return None
         if math.isclose(factor, -1, rel_tol=max(envelope, 1e-12)):
             return "its sign is wrong"
-        names = [name for name, value in _known_factors(sizes) if math.isclose(abs(factor), value, rel_tol=envelope)]
-        known = f" = {'-' if factor < 0 else ''}{' or '.join(names)}" if names else ""
-        return f"it is the right one times {factor:.6g}{known}"
+        return f"it is the right one times {factor:.6g}{_known_as(factor, sizes, min(envelope, 0.01))}"
 
     return found
 
 
-def _known_factors(sizes: Mapping[str, int]) -> Iterator[tuple[str, float]]:
-    """Lengths of axes and products of two, their roots, and one over these."""
+def _known_as(factor: float, sizes: Mapping[str, int], tolerance: float) -> str:
+    """The factor as a length of an axis, its root, or one over these: the first two that it may be."""
     lengths = [(name, float(size)) for name, size in sizes.items() if size > 1]
-    products = [(f"{a}·{b}", x * y) for (a, x), (b, y) in itertools.combinations(lengths, 2) if {a, b} <= {"B", "T"}]
-    for name, value in lengths + products:
-        yield from ((name, value), (f"1/{name}", 1 / value), (f"√{name}", value**0.5), (f"1/√{name}", value**-0.5))
+    known = [
+        named
+        for name, size in lengths
+        for named in ((name, size), (f"1/{name}", 1 / size), (f"√{name}", size**0.5), (f"1/√{name}", size**-0.5))
+    ]
+    names = [name for name, value in known if math.isclose(abs(factor), value, rel_tol=tolerance)]
+    sign = "-" if factor < 0 else ""
+    return f" (maybe {' or '.join(sign + name for name in names[:2])})" if names else ""
 
 
 def _transposed(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
@@ -84,20 +87,21 @@ def _permuted(mine: Array, right: Array, axes: Sequence[str], envelope: float) -
         order = distance.argmin(axis=0)
         if len(set(order.tolist())) == len(order) and explains(ours[order], theirs, ours, envelope):
             listed = f": {', '.join(map(str, order))}" if len(order) <= 16 else ""
-            return f"it is permuted along {_words(name)}{listed}"
+            return f"it is permuted along {WORDS.get(name, name)}{listed}"
     return None
 
 
 def _local(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
     """All that is wrong lies at one index of an axis, or of several."""
-    scale = float(np.max(np.abs(right[np.isfinite(right)]), initial=0))
     with np.errstate(invalid="ignore"):
-        wrong = np.argwhere(np.abs(mine - right) > envelope * scale)
-    places = [
-        f"{_words(name)} {wrong[0, axis]}"
-        for axis, name in enumerate(axes)
-        if right.shape[axis] > 1 and len(wrong) and (wrong[:, axis] == wrong[0, axis]).all()
-    ]
+        worst = np.unravel_index(np.nan_to_num(np.abs(mine - right)).argmax(), right.shape)
+    places = []
+    for axis, name in enumerate(axes):
+        guess = right.copy()
+        at = (slice(None),) * axis + (worst[axis],)
+        guess[at] = mine[at]
+        if right.shape[axis] > 1 and explains(guess, mine, right, envelope):
+            places.append(f"{WORDS.get(name, name)} {worst[axis]}")
     return f"it is wrong only at {', '.join(places)}" if places else None
 
 
@@ -122,16 +126,3 @@ def _other_shape(mine: Array, right: Array, axes: Sequence[str], envelope: float
 
 def _is(guess: Array, right: Array, envelope: float) -> bool:
     return guess.shape == right.shape and bool(right.any()) and deviation(guess, right) <= envelope
-
-
-def _words(axis: str) -> str:
-    known = {
-        "B": "sequence",
-        "T": "position",
-        "S": "key",
-        "H": "head",
-        "V": "token",
-        "C": "channel",
-        "F": "hidden unit",
-    }
-    return known.get(axis, axis)

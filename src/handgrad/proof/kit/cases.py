@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
     | {
         "huge": (partial(softmax, scale=HUGE, tied=True), PLAIN),
         "tiny": (partial(softmax, scale=TINY), PLAIN),
-        "equal_rows": (partial(softmax, scale=0), PLAIN),
+        "equal_rows": (partial(softmax, scale=0.0), PLAIN),
     },
     "causal_attention": {name: (causal_attention, sizes) for name, sizes in MORE_SHAPES.items()}
     | {
@@ -78,7 +78,7 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
     | {
         "huge": (partial(cross_entropy, scale=HUGE), PLAIN),
         "tiny": (partial(cross_entropy, scale=TINY), PLAIN),
-        "equal_rows": (partial(cross_entropy, scale=0), PLAIN),
+        "equal_rows": (partial(cross_entropy, scale=0.0), PLAIN),
         "ignored_first": (partial(cross_entropy, ignored="first"), PLAIN),
         "ignored_middle": (partial(cross_entropy, ignored="middle"), PLAIN),
         "ignored_last": (partial(cross_entropy, ignored="last"), PLAIN),

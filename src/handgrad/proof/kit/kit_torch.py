@@ -40,8 +40,13 @@ def positions(x: Tensor, table: Tensor, start: int = 0) -> Tensor:
     return x + table[start : start + x.shape[1]]
 
 
+def wide(x: Tensor) -> Tensor:
+    """In float32 at least, as autocast has norms and losses: PyTorch's own LayerNorm keeps the mean in x's 16 bits."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    return F.layer_norm(x, gamma.shape, gamma, beta, eps=1e-5)
+    return F.layer_norm(wide(x), gamma.shape, wide(gamma), wide(beta), eps=1e-5).to(x.dtype)
 
 
 def softmax(z: Tensor) -> Tensor:
@@ -72,7 +77,7 @@ def swiglu(x: Tensor, w_gate: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    total = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="sum")
+    total = F.cross_entropy(wide(logits).flatten(0, -2), targets.flatten(), ignore_index=-100, reduction="sum")
     return total / max(1, int((targets != -100).sum()))  # the mean; but 0, not nan, where no target counts
 
 

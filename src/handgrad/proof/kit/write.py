@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,6 @@ import numpy as np
 from ...errors import HandgradError
 from ...files import write_atomically
 from ...layers import Array
-from ...model import ModelConfig
-from ..case import Case
 from ..envelope import STORAGE, envelope
 from ..manifest import manifest_of, manifest_text
 from ..recording import record
@@ -24,15 +23,19 @@ DRAWS = 32
 PROGRAMS = ("README.md", "kit.c", "kit_torch.py")
 
 
-def write_kit(folder: Path, layers: Sequence[str] = (), seed: int = 0) -> Iterator[str]:
+def write_kit(folder: str | PathLike[str], layers: Sequence[str] = (), seed: int = 0) -> Iterator[str]:
     """Write the cases of these layers, or of all, and tell the name of each once it is there."""
     for layer in layers:
         if layer not in VARIANTS:
             raise HandgradError(f"layers: no layer {layer!r}; there are {', '.join(VARIANTS)}")
+    return _written(Path(folder), layers or list(VARIANTS), seed)
+
+
+def _written(folder: Path, layers: Sequence[str], seed: int) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         write_atomically(folder / program, resources.files(__package__).joinpath(program).read_bytes())
-    for layer in layers or VARIANTS:
+    for layer in layers:
         for variant in VARIANTS[layer]:
             name = f"{layer}.{variant}"
             tensors, manifest = kit_case(layer, variant, seed)
@@ -44,36 +47,27 @@ def write_kit(folder: Path, layers: Sequence[str] = (), seed: int = 0) -> Iterat
 def kit_case(layer: str, variant: str, seed: int = 0) -> tuple[dict[str, Array], dict[str, Any]]:
     """The tensors of a case's file by key, and its manifest."""
     case, dy = draw_case(layer, variant, seed)
-    recorded = _finite(record(case, layer, dy).tensors)
+    recorded = _finite(record(case, layer, dy))
     draws = (draw_case(layer, variant, seed, draw) for draw in range(DRAWS))
     measured = {key: errors for key, errors in envelope(draws, layer).items() if key in recorded}
-    given = {"tokens", "targets"} & case.given.keys()
-    inputs = {f"inputs/{name}": x for name, x in case.inputs.items()}
-    inputs |= {f"inputs/{name}": case.given[name].astype(np.int64) for name in sorted(given)}
+    integers = {name: x.astype(np.int64) for name, x in case.integers.items()}
+    inputs = {f"inputs/{name}": x for name, x in (case.inputs | integers).items()}
     manifest = {
         "kind": "kit",
         "layer": layer,
         "variant": variant,
         "seed": seed,
         "made_by": f"handgrad {version('handgrad')}",
-        "settings": settings_of(case),
+        "settings": case.settings,
         **({"config": case.given["config"].to_dict()} if "config" in case.given else {}),
         "tensors": manifest_of(case, layer, [*inputs.items(), *recorded.items()]),
     }
     del measured[f"cotangents/{case.output}"]  # given, like the inputs
     for entry in manifest["tensors"]:
         entry["envelope"] = measured.get(entry["key"])
-    settings = {f"settings/{name}": np.asarray(x) for name, x in settings_of(case).items()}
+    settings = {f"settings/{name}": np.asarray(x) for name, x in case.settings.items()}
     envelopes = {f"envelopes/{key}": np.array([errors[dtype] for dtype in STORAGE]) for key, errors in measured.items()}
     return inputs | settings | recorded | envelopes, manifest
-
-
-def settings_of(case: Case) -> dict[str, float]:
-    """The numbers that the forward is given."""
-    config = case.given.get("config")
-    if isinstance(config, ModelConfig):
-        return {"heads": config.heads}
-    return {name: x for name, x in case.given.items() if isinstance(x, int | float)}
 
 
 def _finite(tensors: dict[str, Array]) -> dict[str, Array]:

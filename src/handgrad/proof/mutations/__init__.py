@@ -5,9 +5,8 @@ reproduce it, each with the sentence that a teacher would say.
 """
 
 from .attention import CAUSAL_ATTENTION, MULTI_HEAD_ATTENTION, TILES
-from .cross_entropy import CROSS_ENTROPY
+from .cross_entropy import CROSS_ENTROPY, HEAD
 from .layer_norm import LAYER_NORM
-from .lesson import Lesson, lesson, loss_of_right_gradients
 from .linear import EMBEDDING, LINEAR, POSITIONS
 from .model import BLOCK, GPT
 from .mutation import Mutation, mutated
@@ -26,8 +25,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SILU,
     *SWIGLU,
     *CROSS_ENTROPY,
+    *HEAD,
     *BLOCK,
     *GPT,
 )
 
-__all__ = ["MUTATIONS", "Lesson", "Mutation", "lesson", "loss_of_right_gradients", "mutated"]
+__all__ = ["MUTATIONS", "Mutation", "mutated"]

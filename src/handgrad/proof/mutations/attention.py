@@ -14,7 +14,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="dq = np.multiply(dq_scaled, scale, out=dq_scaled)",
         wrong="dq = dq_scaled",
-        lesson="The scores were scale * q kᵀ, so dq carries the factor 1/√D as well.",
+        why="The scores were scale * q kᵀ, so dq carries the factor 1/√D as well.",
     ),
     Mutation(
         "dq_scaled_twice",
@@ -22,7 +22,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dq * scale, dk, dv",
-        lesson="One factor 1/√D forwards, one backwards: scaling dscores and then dq again is one too many.",
+        why="One factor 1/√D forwards, one backwards: scaling dscores and then dq again is one too many.",
     ),
     Mutation(
         "dk_without_the_scale",
@@ -30,7 +30,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dq, dk / scale, dv",
-        lesson="The scale stands before the product of q and k, so it reaches both of their gradients.",
+        why="The scale stands before the product of q and k, so it reaches both of their gradients.",
     ),
     Mutation(
         "dk_scaled_twice",
@@ -38,7 +38,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dq, dk * scale, dv",
-        lesson="The cached q is scaled already; multiplied by it, dk has its factor 1/√D.",
+        why="The cached q is scaled already; multiplied by it, dk has its factor 1/√D.",
     ),
     Mutation(
         "scores_without_the_scale",
@@ -46,7 +46,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dq / scale, dk / scale, dv",
-        lesson="The forward divided the scores by √D; a backward that forgets it is √D too large for q and k, and for "
+        why="The forward divided the scores by √D; a backward that forgets it is √D too large for q and k, and for "
         "all that lies below.",
     ),
     Mutation(
@@ -55,17 +55,36 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="H = q_scaled.shape[1]\n    return dq * H**-0.5, dk * H**-0.5, dv",
-        lesson="1/√C in place of 1/√D: a score is a product of one head's vectors, of width D, and not of the model's.",
+        why="1/√C in place of 1/√D: a score is a product of one head's vectors, of width D, and not of the model's.",
     ),
     Mutation(
         "mask_forgotten",
         "causal_attention",
         causal_attention_backward,
         right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        wrong="_, softmax = softmax_forward(q_block @ k[:, :, tile.keys].swapaxes(-1, -2))",
+        why="The softmax that is undone is that of the masked scores: without the mask, hidden keys have weights, and "
+        "get gradients.",
+    ),
+    Mutation(
+        "mask_forgotten_for_the_values_too",
+        "causal_attention",
+        causal_attention_backward,
+        right="dv[:, :, tile.keys] += weights",
+        wrong="probabilities = weights = softmax_forward(q_block @ k[:, :, tile.keys].swapaxes(-1, -2))[0]\n"
+        "            dv[:, :, tile.keys] += weights",
+        why="Weights that are made again for the backward must be the forward's: a value that no query saw has "
+        "gradient 0.",
+    ),
+    Mutation(
+        "mask_forgotten_in_the_recomputation",
+        "causal_attention",
+        causal_attention_backward,
+        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
         wrong="hidden = q_block @ k[:, :, tile.keys].swapaxes(-1, -2)\n"
         "            softmax = SoftmaxCache(np.exp(hidden - logsumexp_block), logsumexp_block)",
-        lesson="A backward that computes the weights again must mask them again: a hidden key had weight 0, and only "
-        "that makes its gradient 0.",
+        why="Weights made again from the kept logsumexp must be masked again: exp(z - logsumexp) of a hidden key is no "
+        "longer below 1, and can be huge.",
     ),
     Mutation(
         "mask_off_by_one",
@@ -74,7 +93,7 @@ CAUSAL_ATTENTION = (
         right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
         wrong="t, s = probabilities.shape[-2:]\n"
         "            softmax = SoftmaxCache(np.tril(probabilities, s - t - 1), logsumexp_block)",
-        lesson="A position sees itself: the mask begins above the diagonal, triu(k=1), and with k=0 the backward hides "
+        why="A position sees itself: the mask begins above the diagonal, triu(k=1), and with k=0 the backward hides "
         "what the forward saw.",
     ),
     Mutation(
@@ -83,7 +102,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="softmax_backward(dweights, softmax, mean_dy=mean_dweights)",
         wrong="dweights * (probabilities != 0)",
-        lesson="Between the weights and the scores lies the softmax, and its Jacobian belongs between their gradients.",
+        why="Between the weights and the scores lies the softmax, and its Jacobian belongs between their gradients.",
     ),
     Mutation(
         "dv_weights_not_transposed",
@@ -91,7 +110,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="weights.swapaxes(-1, -2) @ dy_block",
         wrong="weights @ dy_block",
-        lesson="v_s gave to every query t with weight p_ts, so dv_s sums over t: the transpose. The matrix is square, "
+        why="v_s gave to every query t with weight p_ts, so dv_s sums over t: the transpose. The matrix is square, "
         "so nothing complains.",
     ),
     Mutation(
@@ -100,7 +119,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="dscores.swapaxes(-1, -2) @ q_block",
         wrong="dscores @ q_block",
-        lesson="A key's gradient sums over the queries that it met: dscoresᵀ q.",
+        why="A key's gradient sums over the queries that it met: dscoresᵀ q.",
     ),
     Mutation(
         "dq_and_dk_swapped",
@@ -108,7 +127,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dk, dq, dv",
-        lesson="dq is made of keys and dk of queries; what is returned is in the order of the arguments, not of the "
+        why="dq is made of keys and dk of queries; what is returned is in the order of the arguments, not of the "
         "products.",
     ),
     Mutation(
@@ -117,7 +136,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="dy_block @ v[:, :, tile.keys].swapaxes(-1, -2)",
         wrong="dy_block @ k[:, :, tile.keys].swapaxes(-1, -2)",
-        lesson="The weights multiplied the values: dweights = dy vᵀ. The keys have done their work before the softmax.",
+        why="The weights multiplied the values: dweights = dy vᵀ. The keys have done their work before the softmax.",
     ),
 )
 
@@ -128,8 +147,8 @@ TILES = (
         causal_attention_backward,
         right="row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None",
         wrong="None",
-        lesson="The softmax's row sum runs over all keys; a tile has only some. The output has them all: "
-        "D = rowsum(dO ∘ O).",
+        why="The softmax's row sum runs over all keys; a tile has only some. The output has them all: "
+        "δ = rowsum(dO ∘ O).",
     ),
     Mutation(
         "tile_weights_not_rescaled",
@@ -137,7 +156,7 @@ TILES = (
         causal_attention_forward,
         right="probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])",
         wrong="pass",
-        lesson="A tile's softmax took its own keys for all that there are; for the backward its weights are rescaled "
+        why="A tile's softmax took its own keys for all that there are; for the backward its weights are rescaled "
         "by the row's total.",
     ),
 )
@@ -149,7 +168,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right='merge_heads(tap("q", dq))',
         wrong='tap("q", dq).reshape(dq.shape[0], dq.shape[2], -1)',
-        lesson="(B, H, T, D) becomes (B, T, H·D) by a transpose and then a reshape; the reshape alone fits as well and "
+        why="(B, H, T, D) becomes (B, T, H·D) by a transpose and then a reshape; the reshape alone fits as well and "
         "mixes heads with positions.",
     ),
     Mutation(
@@ -158,7 +177,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="split_heads(dcontext, cache.heads)",
         wrong="dcontext.reshape(len(dy), cache.heads, dy.shape[1], -1)",
-        lesson="The backward of merging heads is splitting them: reshape, then transpose. The reshape alone gives a "
+        why="The backward of merging heads is splitting them: reshape, then transpose. The reshape alone gives a "
         "head other heads' gradients.",
     ),
     Mutation(
@@ -167,7 +186,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right='merge_heads(tap("v", dv))',
         wrong='merge_heads(tap("v", dv)[:, ::-1])',
-        lesson="Heads are merged in the order in which they were split; each has its own columns of w_v.",
+        why="Heads are merged in the order in which they were split; each has its own columns of w_v.",
     ),
     Mutation(
         "shared_input_assigned",
@@ -175,7 +194,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="dx += dx_k\n    dx += dx_v",
         wrong="dx = dx_v",
-        lesson="x fed queries, keys and values: `dx +=`, three times. With `=` the last path wins.",
+        why="x fed queries, keys and values: `dx +=`, three times. With `=` the last path wins.",
     ),
     Mutation(
         "path_of_the_keys_lost",
@@ -183,7 +202,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="dx += dx_k",
         wrong="pass",
-        lesson="x is reached by three paths, and that of the keys is one of them.",
+        why="x is reached by three paths, and that of the keys is one of them.",
     ),
     Mutation(
         "path_of_the_values_lost",
@@ -191,7 +210,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="dx += dx_v",
         wrong="pass",
-        lesson="x is reached by three paths, and that of the values, usually the strongest, is one of them.",
+        why="x is reached by three paths, and that of the values is one of them.",
     ),
     Mutation(
         "keys_back_through_w_q",
@@ -199,7 +218,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right='linear_backward(merge_heads(tap("k", dk)), cache.k)',
         wrong='linear_backward(merge_heads(tap("k", dk)), cache.q)',
-        lesson="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k is right, "
+        why="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k is right, "
         "and hides it.",
     ),
     Mutation(
@@ -208,7 +227,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right='linear_backward(tap("output", dy), cache.out)',
         wrong='linear_backward(tap("output", dy), cache.out._replace(w=cache.out.w.T))',
-        lesson="dx = dy wᵀ. A square w fits either way round, so only the numbers are wrong.",
+        why="dx = dy wᵀ. A square w fits either way round, so only the numbers are wrong.",
     ),
     Mutation(
         "dw_q_transposed",
@@ -216,7 +235,7 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="return dx, dw_q, dw_k, dw_v, dw_o",
         wrong="return dx, dw_q.T, dw_k, dw_v, dw_o",
-        lesson="dqᵀ x is the gradient for weights kept as (out, in); here they are (in, out): xᵀ dq.",
+        why="dqᵀ x is the gradient for weights kept as (out, in); here they are (in, out): xᵀ dq.",
     ),
     Mutation(
         "dw_o_of_the_input",
@@ -224,6 +243,6 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right='linear_backward(tap("output", dy), cache.out)',
         wrong='linear_backward(tap("output", dy), cache.out._replace(x=cache.q.x))',
-        lesson="w_o multiplied the heads' merged contexts, not the layer's input.",
+        why="w_o multiplied the heads' merged contexts, not the layer's input.",
     ),
 )

@@ -1,6 +1,6 @@
 """What goes wrong in the loss: what it is divided by, which targets count, and the truth that is subtracted."""
 
-from ...layers import cross_entropy_backward
+from ...layers import cross_entropy_backward, linear_cross_entropy_backward
 from .mutation import Mutation
 
 CROSS_ENTROPY = (
@@ -10,7 +10,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="dloss / divisor",
         wrong="dloss",
-        lesson="The loss is a mean, so each position's gradient is divided by their number. Adam hides the factor; "
+        why="The loss is a mean, so each position's gradient is divided by their number. Adam hides the factor; "
         "clipping and SGD do not.",
     ),
     Mutation(
@@ -19,8 +19,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="dloss / divisor",
         wrong="dloss / divisor**2",
-        lesson="Divided by the count in the forward, that is in the derivative already; a second time is once too "
-        "often.",
+        why="Divided by the count in the forward, that is in the derivative already; a second time is once too often.",
     ),
     Mutation(
         "loss_divided_by_all_targets",
@@ -28,8 +27,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="dloss / divisor",
         wrong="dloss / targets.size",
-        lesson="The mean is over the targets that count, in the backward as in the forward, and not over all "
-        "positions.",
+        why="The mean is over the targets that count, in the backward as in the forward, and not over all positions.",
     ),
     Mutation(
         "ignored_targets_counted",
@@ -37,7 +35,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="(counted * np",
         wrong="(np.ones_like(counted) * np",
-        lesson="A position that is ignored added nothing to the loss, so its row of dlogits is zero; here padding is "
+        why="A position that is ignored added nothing to the loss, so its row of dlogits is zero; here padding is "
         "learned.",
     ),
     Mutation(
@@ -46,7 +44,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="probabilities, targets, counted, divisor = cache",
         wrong="probabilities, targets, counted, divisor = cache\n    targets = np.roll(targets, 1, axis=-1)",
-        lesson="The forward scored each position against the token that follows it; the backward learns another one.",
+        why="The forward scored each position against the token that follows it; the backward learns another one.",
     ),
     Mutation(
         "truth_not_subtracted",
@@ -54,7 +52,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="at_target - dsurprise",
         wrong="at_target",
-        lesson="Probability minus truth: without the 1 at the target all logits are pushed down, and none up.",
+        why="Probability minus truth: without the 1 at the target all logits are pushed down, and none up.",
     ),
     Mutation(
         "truth_minus_probability",
@@ -62,7 +60,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="return dlogits",
         wrong="return -dlogits",
-        lesson="The loss is *minus* the log-probability; with this sign descent climbs.",
+        why="The loss is *minus* the log-probability; with this sign descent climbs.",
     ),
     Mutation(
         "softmax_derived_twice",
@@ -70,7 +68,7 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="return dlogits",
         wrong="return probabilities * (dlogits - row_sums(dlogits * probabilities))",
-        lesson="Probability minus truth is the gradient of the *logits*: softmax's Jacobian is in it, and must not be "
+        why="Probability minus truth is the gradient of the *logits*: softmax's Jacobian is in it, and must not be "
         "applied again.",
     ),
     Mutation(
@@ -79,6 +77,27 @@ CROSS_ENTROPY = (
         cross_entropy_backward,
         right="dloss / divisor",
         wrong="1 / divisor",
-        lesson="The loss may be weighted, scaled or averaged further on: dloss is 1 only as long as it is the end.",
+        why="The loss may be weighted, scaled or averaged further on: dloss is 1 only as long as it is the end.",
+    ),
+)
+
+HEAD = (
+    Mutation(
+        "head_targets_shifted",
+        "linear_cross_entropy",
+        linear_cross_entropy_backward,
+        right="cross_entropy_backward(np.asarray(dloss * share), cached)",
+        wrong="cross_entropy_backward(np.asarray(dloss * share), cached._replace(targets=np.roll("
+        "cached.targets.reshape(-1, shape[-2]), 1, axis=1).reshape(-1)))",
+        why="The targets are the tokens one further on; shifted once more within each sequence, the head learns to "
+        "repeat its input.",
+    ),
+    Mutation(
+        "head_averaged_over_the_batch",
+        "linear_cross_entropy",
+        linear_cross_entropy_backward,
+        right="return np.concatenate(dxs).reshape(*shape[:-1], -1), dw",
+        wrong="return np.concatenate(dxs).reshape(*shape[:-1], -1), dw / shape[0]",
+        why="The loss is a mean already, and dlogits knows it: the head's matrix sums over the batch, nothing more.",
     ),
 )

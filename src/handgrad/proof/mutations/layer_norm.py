@@ -10,7 +10,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx = np.subtract(dx_hat, through_mean, out=dx_hat)",
         wrong="dx = dx_hat",
-        lesson="Each x also moves the mean, and the mean moves every output of the row; the gradient along the vector "
+        why="Each x also moves the mean, and the mean moves every output of the row; the gradient along the vector "
         "of ones must vanish.",
     ),
     Mutation(
@@ -19,8 +19,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx -= np.multiply(x_hat, through_variance, out=dx_hat_x_hat)",
         wrong="pass",
-        lesson="Each x also moves the variance: a longer row is divided by more, so the gradient along x_hat must "
-        "vanish.",
+        why="Each x also moves the variance: a longer row is divided by more, so the gradient along x_hat must vanish.",
     ),
     Mutation(
         "layer_norm_statistics_as_constants",
@@ -29,7 +28,7 @@ LAYER_NORM = (
         right="dx = np.subtract(dx_hat, through_mean, out=dx_hat)\n"
         "    dx -= np.multiply(x_hat, through_variance, out=dx_hat_x_hat)",
         wrong="dx = dx_hat",
-        lesson="Mean and variance are functions of x. `detach` on them leaves only the direct one of three routes.",
+        why="Mean and variance are functions of x. `detach` on them leaves only the direct one of three routes.",
     ),
     Mutation(
         "layer_norm_means_over_time",
@@ -37,7 +36,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="through_mean, through_variance = row_means(dx_hat), row_means(dx_hat_x_hat)",
         wrong="through_mean, through_variance = (m.mean(axis=-2, keepdims=True) for m in (dx_hat, dx_hat_x_hat))",
-        lesson="The forward's mean ran over the width of each position, so the backward's does too; over time is the "
+        why="The forward's mean ran over the width of each position, so the backward's does too; over time is the "
         "wrong axis, and it broadcasts without complaint.",
     ),
     Mutation(
@@ -46,8 +45,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="np.multiply(x_hat, through_variance, out=dx_hat_x_hat)",
         wrong="x_hat * through_variance * (x_hat.shape[-1] / (x_hat.shape[-1] - 1))",
-        lesson="LayerNorm's variance is the biased one, over C; the route through it divides by C as well, not by "
-        "C - 1.",
+        why="LayerNorm's variance is the biased one, over C; the route through it divides by C as well, not by C - 1.",
     ),
     Mutation(
         "layer_norm_epsilon_outside_the_root",
@@ -55,7 +53,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx *= inverse_std",
         wrong="dx /= np.sqrt(inverse_std**-2 - 1e-5) + 1e-5",
-        lesson="The forward divided by sqrt(var + eps); sqrt(var) + eps is another function, and nearly the same until "
+        why="The forward divided by sqrt(var + eps); sqrt(var) + eps is another function, and nearly the same until "
         "a row is nearly constant.",
     ),
     Mutation(
@@ -64,7 +62,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx *= inverse_std",
         wrong="dx /= np.sqrt(inverse_std**-2 - 1e-5)",
-        lesson="What the forward divided by, epsilon included, the backward divides by: keep it, and do not compute "
+        why="What the forward divided by, epsilon included, the backward divides by: keep it, and do not compute "
         "the deviation anew.",
     ),
     Mutation(
@@ -73,8 +71,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx *= inverse_std",
         wrong="dx *= inverse_std**2",
-        lesson="x is divided by the standard deviation once, so its gradient is too; by the variance is once too "
-        "often.",
+        why="x is divided by the standard deviation once, so its gradient is too; by the variance is once too often.",
     ),
     Mutation(
         "layer_norm_gamma_forgotten",
@@ -82,7 +79,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dx_hat = dy * gamma",
         wrong="dx_hat = dy.copy()",
-        lesson="y = gamma * x_hat + beta: on its way to x_hat the gradient passes the gain. At the start gamma is 1, "
+        why="y = gamma * x_hat + beta: on its way to x_hat the gradient passes the gain. At the start gamma is 1, "
         "and nobody notices.",
     ),
     Mutation(
@@ -91,7 +88,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dgamma = column_sums(dy * x_hat)",
         wrong="dgamma = column_sums(dy * x_hat / inverse_std)",
-        lesson="gamma multiplied x_hat, the normalised row, and not the row that was only centred.",
+        why="gamma multiplied x_hat, the normalised row, and not the row that was only centred.",
     ),
     Mutation(
         "dgamma_without_x_hat",
@@ -99,7 +96,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dgamma = column_sums(dy * x_hat)",
         wrong="dgamma = column_sums(dy)",
-        lesson="That is beta's gradient: a gain's is weighted by what it multiplied.",
+        why="That is beta's gradient: a gain's is weighted by what it multiplied.",
     ),
     Mutation(
         "dgamma_of_the_last_position",
@@ -107,7 +104,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dgamma = column_sums(dy * x_hat)",
         wrong="dgamma = column_sums((dy * x_hat)[..., -1:, :])",
-        lesson="One gain served every position of every sequence: sum over batch and time, not over the batch alone.",
+        why="One gain served every position of every sequence: sum over batch and time, not over the batch alone.",
     ),
     Mutation(
         "dbeta_of_the_last_sequence",
@@ -115,7 +112,7 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dbeta = column_sums(dy)",
         wrong="dbeta = column_sums(dy[-1:])",
-        lesson="One offset served every sequence: sum over the batch too.",
+        why="One offset served every sequence: sum over the batch too.",
     ),
     Mutation(
         "dbeta_averaged",
@@ -123,6 +120,6 @@ LAYER_NORM = (
         layer_norm_backward,
         right="dbeta = column_sums(dy)",
         wrong="dbeta = row_means(dy.reshape(-1, dy.shape[-1]).T)[:, 0]",
-        lesson="Broadcasting's backward is a sum over the rows, and not their mean.",
+        why="Broadcasting's backward is a sum over the rows, and not their mean.",
     ),
 )

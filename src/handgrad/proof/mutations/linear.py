@@ -10,7 +10,7 @@ LINEAR = (
         linear_backward,
         right="as_rows(x).T @ as_rows(dy)",
         wrong="as_rows(x[:1]).T @ as_rows(dy[:1])",
-        lesson="Every sequence of the batch used w, so dw sums over the whole batch and not over its first sequence.",
+        why="Every sequence of the batch used w, so dw sums over the whole batch and not over its first sequence.",
     ),
     Mutation(
         "dw_averaged_over_the_batch",
@@ -18,7 +18,7 @@ LINEAR = (
         linear_backward,
         right="as_rows(x).T @ as_rows(dy)",
         wrong="as_rows(x).T @ as_rows(dy) / len(x)",
-        lesson="The loss has been averaged once, and dy knows it: a weight that serves many rows sums, nothing more.",
+        why="The loss has been averaged once, and dy knows it: a weight that serves many rows sums, nothing more.",
     ),
 )
 
@@ -29,7 +29,7 @@ EMBEDDING = (
         embedding_backward,
         right="dtable[used] = np.add.reduceat(as_rows(dy)[order], starts, axis=0)",
         wrong="dtable[tokens.reshape(-1)] = as_rows(dy)",
-        lesson="A token that occurs twice used its row twice: add. `dtable[tokens] = dy`, and `+=` as well, keeps only "
+        why="A token that occurs twice used its row twice: add. `dtable[tokens] = dy`, and `+=` as well, keeps only "
         "one of them.",
     ),
     Mutation(
@@ -38,7 +38,7 @@ EMBEDDING = (
         embedding_backward,
         right="np.add.reduceat(as_rows(dy)[order], starts, axis=0)",
         wrong="np.add.reduceat(as_rows(dy)[order], starts, axis=0) / np.bincount(tokens.reshape(-1))[used][:, None]",
-        lesson="A row's gradient is the sum over its occurrences; their mean makes frequent tokens learn as slowly as "
+        why="A row's gradient is the sum over its occurrences; their mean makes frequent tokens learn as slowly as "
         "rare ones.",
     ),
 )
@@ -50,7 +50,7 @@ POSITIONS = (
         positions_backward,
         right="dy.sum(axis=0)",
         wrong="dy[-1]",
-        lesson="What broadcasting copied forwards is summed backwards: the table was added to every sequence, and "
+        why="What broadcasting copied forwards is summed backwards: the table was added to every sequence, and "
         "assigning in a loop over them keeps only the last.",
     ),
     Mutation(
@@ -59,7 +59,7 @@ POSITIONS = (
         positions_backward,
         right="dy.sum(axis=0)",
         wrong="dy.mean(axis=0)",
-        lesson="Broadcasting's backward is a sum. A mean divides by the batch for a second time.",
+        why="Broadcasting's backward is a sum. A mean divides by the batch for a second time.",
     ),
     Mutation(
         "positions_summed_over_time",
@@ -67,7 +67,7 @@ POSITIONS = (
         positions_backward,
         right="dy.sum(axis=0)",
         wrong="dy.sum(axis=(0, 1))",
-        lesson="Each position has a row of its own: sum over the batch, which shared it, but not over time, which did "
+        why="Each position has a row of its own: sum over the batch, which shared it, but not over time, which did "
         "not.",
     ),
 )

@@ -21,7 +21,7 @@ BLOCK = (
             block_forward,
             right=LEFT_BY_THE_BLOCK,
             wrong=_from_the_raw_input(part),
-            lesson=f"w_{part} multiplied the *normalised* input. Taken from the raw one, dw_{part} is wrong by most of "
+            why=f"w_{part} multiplied the *normalised* input. Taken from the raw one, dw_{part} is wrong by most of "
             "its size, and the loss falls all the same.",
         )
         for part in "qkv"
@@ -33,7 +33,7 @@ BLOCK = (
         right=LEFT_BY_THE_BLOCK,
         wrong="BlockCache(config.residual, norm_1, attention, norm_2, feed_forward._replace("
         "gate_cache=feed_forward.gate_cache._replace(x=residual_1)))",
-        lesson="The feed-forward layer, too, read a normalised copy of the stream, and not the stream.",
+        why="The feed-forward layer, too, read a normalised copy of the stream, and not the stream.",
     ),
     Mutation(
         "residual_past_the_feed_forward_lost",
@@ -41,7 +41,7 @@ BLOCK = (
         block_backward,
         right="dresidual_1 = dresidual_1 + dresidual_2",
         wrong="pass",
-        lesson="y = h + f(h): the gradient comes back through f *and* past it. `=` where `+=` is due cuts the highway.",
+        why="y = h + f(h): the gradient comes back through f *and* past it. `=` where `+=` is due cuts the highway.",
     ),
     Mutation(
         "residual_past_attention_lost",
@@ -49,7 +49,7 @@ BLOCK = (
         block_backward,
         right="dx = dx + dresidual_1",
         wrong="pass",
-        lesson="h = x + attention(norm(x)): without the path past attention, what is below learns only through it.",
+        why="h = x + attention(norm(x)): without the path past attention, what is below learns only through it.",
     ),
     Mutation(
         "feed_forward_path_lost",
@@ -57,7 +57,7 @@ BLOCK = (
         block_backward,
         right="dresidual_1 = dresidual_1 + dresidual_2",
         wrong="dresidual_1 = dresidual_2",
-        lesson="y = h + f(h): the path past f alone is not enough; what f's own input is worth is missing below it.",
+        why="y = h + f(h): the path past f alone is not enough; what f's own input is worth is missing below it.",
     ),
     Mutation(
         "attention_path_lost",
@@ -65,7 +65,7 @@ BLOCK = (
         block_backward,
         right="dx = dx + dresidual_1",
         wrong="dx = dresidual_1",
-        lesson="x reached the block's output through attention too; that path's gradient must be added, not dropped.",
+        why="x reached the block's output through attention too; that path's gradient must be added, not dropped.",
     ),
     Mutation(
         "attention_before_the_sum",
@@ -73,7 +73,7 @@ BLOCK = (
         block_backward,
         right="multi_head_attention_backward(dresidual_1, ",
         wrong="multi_head_attention_backward(dresidual_2, ",
-        lesson="Attention's output went into the feed-forward layer too: sum both branches first, and then go on with "
+        why="Attention's output went into the feed-forward layer too: sum both branches first, and then go on with "
         "the sum.",
     ),
     Mutation(
@@ -82,7 +82,7 @@ BLOCK = (
         block_backward,
         right='dx, dnorm_1 = norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))',
         wrong='dx, dnorm_1 = dnormed_1, norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))[1]',
-        lesson="What attention asks of its input is a gradient of the *normalised* x; the norm's Jacobian carries it "
+        why="What attention asks of its input is a gradient of the *normalised* x; the norm's Jacobian carries it "
         "to x.",
     ),
     Mutation(
@@ -91,7 +91,7 @@ BLOCK = (
         block_backward,
         right='norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))',
         wrong='norm_backward(dnormed_1, cache.norm_2, within(tap, "norm_1"))',
-        lesson="Two norms in a block, two caches: a copied line kept the other's mean and deviation.",
+        why="Two norms in a block, two caches: a copied line kept the other's mean and deviation.",
     ),
 )
 
@@ -100,9 +100,13 @@ GPT = (
         "blocks_in_forward_order",
         "gpt",
         trunk_backward,
-        right="blocks.pop()",
-        wrong="blocks.pop(0)",
-        lesson="The chain rule goes from the last block to the first; in the forward's order each block meets a "
+        right="while blocks:\n"
+        '        dx, dblock = block_backward(dx, blocks.pop(), within(tap, f"blocks.{len(blocks)}"))\n'
+        '        yield f"blocks.{len(blocks)}", dblock',
+        wrong="for n, block in enumerate(blocks):\n"
+        '        dx, dblock = block_backward(dx, block, within(tap, f"blocks.{n}"))\n'
+        '        yield f"blocks.{n}", dblock',
+        why="The chain rule goes from the last block to the first; in the forward's order each block meets a "
         "gradient that is not its own.",
     ),
     Mutation(
@@ -111,7 +115,6 @@ GPT = (
         trunk_backward,
         right='dx, dnorm = norm_backward(dy, norm, within(tap, "norm"))',
         wrong='dx, dnorm = dy, norm_backward(dy, norm, within(tap, "norm"))[1]',
-        lesson="The head's gradient belongs to the normalised stream; the last norm's Jacobian carries it to the "
-        "stream.",
+        why="The head's gradient belongs to the normalised stream; the last norm's Jacobian carries it to the stream.",
     ),
 )

@@ -3,7 +3,7 @@
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ class Mutation(NamedTuple):
     """The code, which stands there once."""
     wrong: str
     """What stands there instead."""
-    lesson: str
+    why: str
     """What a good teacher would say."""
 
     def planted(self, function: Function) -> Function:
@@ -45,9 +45,9 @@ def mutated(mutation: Mutation) -> Function:
     return namespace[function.__name__]  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _planted(mutation: Mutation, function: Function) -> Function | None:
-    """A copy that calls the wrong one, down any number of calls; None where it has no need of it."""
+    """A copy that calls the wrong one, down any number of calls by global name; None where it has no need of it."""
     if function is inspect.unwrap(mutation.of):
         return mutated(mutation)
     if not (isinstance(function, FunctionType) and function.__module__.startswith(ROOT)):
@@ -65,7 +65,7 @@ def _planted(mutation: Mutation, function: Function) -> Function | None:
     return copy
 
 
-ROOT = __name__.partition(".")[0]
+ROOT = __name__.partition(".")[0] + "."
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -10,7 +10,7 @@ SOFTMAX = (
         softmax_backward,
         right="dz: Array = dy - mean_dy",
         wrong="dz: Array = dy * (1 - y)",
-        lesson="y (1 - y) is only the Jacobian's diagonal: all outputs of a row share a denominator, so each score "
+        why="y (1 - y) is only the Jacobian's diagonal: all outputs of a row share a denominator, so each score "
         "moves all of them.",
     ),
     Mutation(
@@ -19,8 +19,7 @@ SOFTMAX = (
         softmax_backward,
         right="dz: Array = dy - mean_dy",
         wrong="dz: Array = dy.copy()",
-        lesson="That is the exponential's derivative. The division by the row's total subtracts the weighted mean of "
-        "dy.",
+        why="That is the exponential's derivative. The division by the row's total subtracts the weighted mean of dy.",
     ),
     Mutation(
         "softmax_sum_over_the_wrong_axis",
@@ -28,8 +27,8 @@ SOFTMAX = (
         softmax_backward,
         right="mean_dy = row_sums(dy * y)",
         wrong="mean_dy = (dy * y).sum(axis=-2, keepdims=True)",
-        lesson="The sum runs over the axis that was normalised, the last; in a square of scores the other one "
-        "broadcasts without complaint.",
+        why="The sum runs over the axis that was normalised, the last; with keepdims, that over another one broadcasts "
+        "without complaint.",
     ),
     Mutation(
         "softmax_plain_mean",
@@ -37,7 +36,7 @@ SOFTMAX = (
         softmax_backward,
         right="mean_dy = row_sums(dy * y)",
         wrong="mean_dy = dy.mean(axis=-1, keepdims=True)",
-        lesson="What is subtracted is the mean of dy weighted by the probabilities, sum(dy * y), not the plain mean.",
+        why="What is subtracted is the mean of dy weighted by the probabilities, sum(dy * y), not the plain mean.",
     ),
     Mutation(
         "softmax_multiplied_twice",
@@ -45,6 +44,6 @@ SOFTMAX = (
         softmax_backward,
         right="dz *= y",
         wrong="dz *= y * y",
-        lesson="One factor y: the weighted mean has its own already.",
+        why="One factor y: the weighted mean has its own already.",
     ),
 )

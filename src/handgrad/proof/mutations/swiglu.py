@@ -10,7 +10,7 @@ SILU = (
         silu_forward,
         right="slope = 1 - sigmoid\n    slope *= y\n    slope += sigmoid",
         wrong="slope = sigmoid",
-        lesson="x σ(x) is a product: σ, and also x σ'. Without the second term the slope never overshoots 1 nor turns "
+        why="x σ(x) is a product: σ, and also x σ'. Without the second term the slope never overshoots 1 nor turns "
         "negative.",
     ),
     Mutation(
@@ -19,7 +19,7 @@ SILU = (
         silu_forward,
         right="slope += sigmoid",
         wrong="pass",
-        lesson="x σ(x) is a product: x σ', and also σ, by which a straight ramp passes.",
+        why="x σ(x) is a product: x σ', and also σ, by which a straight ramp passes.",
     ),
     Mutation(
         "silu_as_a_sigmoid",
@@ -27,7 +27,7 @@ SILU = (
         silu_forward,
         right="slope = 1 - sigmoid\n    slope *= y\n    slope += sigmoid",
         wrong="slope = sigmoid * (1 - sigmoid)",
-        lesson="σ (1 - σ) is the sigmoid's derivative; the unit is x σ(x).",
+        why="σ (1 - σ) is the sigmoid's derivative; the unit is x σ(x).",
     ),
     Mutation(
         "silu_as_a_relu",
@@ -35,7 +35,7 @@ SILU = (
         silu_forward,
         right="slope = 1 - sigmoid\n    slope *= y\n    slope += sigmoid",
         wrong="slope = (y.real > 0).astype(y.dtype)",
-        lesson="A ReLU's step is left from an older layer; SiLU lets some gradient through on the left, and more than "
+        why="A ReLU's step is left from an older layer; SiLU lets some gradient through on the left, and more than "
         "all on the right.",
     ),
 )
@@ -48,7 +48,7 @@ SWIGLU = (
         right='dactivated = tap("activated", dhidden * cache.up)  # hidden = activated * up\n'
         '    dup = tap("up", dhidden * cache.activated)',
         wrong='dactivated = tap("activated", dhidden * cache.activated)\n    dup = tap("up", dhidden * cache.up)',
-        lesson="A product gives each factor the gradient times the *other* factor.",
+        why="A product gives each factor the gradient times the *other* factor.",
     ),
     Mutation(
         "gate_without_its_derivative",
@@ -56,7 +56,7 @@ SWIGLU = (
         swiglu_backward,
         right="silu_backward(dactivated, cache.silu_cache)",
         wrong="dactivated",
-        lesson="Between the gate and the product lies silu, and its slope belongs between their gradients.",
+        why="Between the gate and the product lies silu, and its slope belongs between their gradients.",
     ),
     Mutation(
         "path_of_up_lost",
@@ -64,7 +64,7 @@ SWIGLU = (
         swiglu_backward,
         right="dx += dx_up",
         wrong="pass",
-        lesson="x fed the gate and the values: two paths come back, and add.",
+        why="x fed gate and up: two paths come back, and add.",
     ),
     Mutation(
         "path_of_the_gate_lost",
@@ -72,7 +72,7 @@ SWIGLU = (
         swiglu_backward,
         right="dx += dx_up",
         wrong="dx = dx_up",
-        lesson="`=` where `+=` is due: the gate's path has been overwritten by that of the values.",
+        why="`=` where `+=` is due: the gate's path has been overwritten by that of up.",
     ),
     Mutation(
         "dw_gate_and_dw_up_swapped",
@@ -80,7 +80,7 @@ SWIGLU = (
         swiglu_backward,
         right="return dx, dw_gate, dw_up, dw_down",
         wrong="return dx, dw_up, dw_gate, dw_down",
-        lesson="Two matrices of one shape: what is returned is in the order of the arguments.",
+        why="Two matrices of one shape: what is returned is in the order of the arguments.",
     ),
     Mutation(
         "dw_down_of_the_activated_gate",
@@ -88,6 +88,6 @@ SWIGLU = (
         swiglu_backward,
         right='linear_backward(tap("output", dy), cache.down_cache)',
         wrong='linear_backward(tap("output", dy), cache.down_cache._replace(x=cache.activated))',
-        lesson="w_down multiplied the product of gate and values, not the activated gate alone.",
+        why="w_down multiplied the product of both, not the activated gate alone.",
     ),
 )
