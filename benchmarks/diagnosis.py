@@ -52,11 +52,9 @@ def diagnose(dtypes: list[str], damages: int) -> Iterator[Tried]:
 
 
 def is_false(tried: Tried) -> bool:
-    """Whether random damage was given a cause; that it is in one place holds for two of its kinds."""
-    in_one_place = tried.name in ("noise in one row", "one entry") and str(tried.relation).startswith(
-        "it is wrong only"
-    )
-    return bool(tried.named) or (tried.relation is not None and not in_one_place)
+    """Whether random damage was given a cause that it has not."""
+    local = tried.name in ("noise in one row", "one entry") and str(tried.relation).startswith("it is wrong only at")
+    return bool(tried.named) or (tried.relation is not None and not local)
 
 
 def _with_mutation(dtype: str, name: str) -> Tried:

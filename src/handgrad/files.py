@@ -138,7 +138,8 @@ def _write_all(files: Mapping[Path, bytes]) -> None:
                 flush_folder(folder)
     except BaseException:
         for part in parts.values():
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the error that led here is the one to tell
+                part.unlink()
         raise
 
 

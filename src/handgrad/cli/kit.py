@@ -24,7 +24,7 @@ def kit(
     intermediate and every gradient in float64, and how far off a right implementation may be in float32, float16 and
     bfloat16. DIR/README.md explains; kit.c and kit_torch.py there read and check.
     """
-    chosen = [name.strip() for name in layers.split(",")] if layers is not None else list(KIT)
+    chosen = list(dict.fromkeys(name.strip() for name in layers.split(","))) if layers is not None else list(KIT)
     console = Console(stderr=True)
     count = sum(len(KIT.get(name, ())) for name in chosen)
     cases = track(

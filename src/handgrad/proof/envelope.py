@@ -57,7 +57,7 @@ def envelope(
 
     Inputs, cotangents, all that a tap sees and all results are rounded to the dtype; what is computed between them is
     float32, and the inputs are moved by up to an epsilon of float32 first: as much as a right algorithm of another kind
-    (a variance from squares, another order of summation) may seem to have done. No envelope is narrower than an epsilon
+    (another order of summation) may seem to have done. No envelope is narrower than an epsilon
     of the dtype, or where the reference is all zero than `ZERO` of them.
     """
     generator = np.random.default_rng(seed)

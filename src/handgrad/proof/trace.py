@@ -99,6 +99,8 @@ def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float
     if isinstance(text, str):
         text = [text]
     if isinstance(text, list | tuple) and text and all(isinstance(each, str) for each in text):
+        if targets is not None:
+            raise HandgradError("targets: a text has its own; they are for tokens")
         text, targets = _next_tokens(model, text)
     elif targets is None:
         raise HandgradError("targets: missing; they say what should follow each of the tokens")

@@ -79,8 +79,8 @@ def _permuted(mine: Array, right: Array, axes: Sequence[str], envelope: float) -
     """The slices along one axis, such as the heads, in another order."""
     for axis, name in enumerate(axes):
         ours, theirs = np.moveaxis(right, axis, 0), np.moveaxis(mine, axis, 0)
-        if not 1 < len(ours) <= 1024:
-            continue
+        if not 1 < len(ours) <= 1024 or ours[0].size < 2:
+            continue  # single numbers are soon another's
         flat, other = (x.reshape(len(ours), -1) for x in (np.where(np.isfinite(ours), ours, 0), theirs))
         with np.errstate(invalid="ignore"):
             distance = (flat**2).sum(1)[:, None] - 2 * flat @ np.where(np.isfinite(other), other, 0).T

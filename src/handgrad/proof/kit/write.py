@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import HandgradError
-from ...files import write_atomically
+from ...files import require_folder, write_atomically
 from ...layers import Array
 from ..envelope import STORAGE, envelope
 from ..manifest import manifest_of, manifest_text
@@ -32,6 +32,8 @@ def write_kit(folder: str | PathLike[str], layers: Sequence[str] = (), seed: int
 
 
 def _written(folder: Path, layers: Sequence[str], seed: int) -> Iterator[str]:
+    if folder.exists():
+        require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         write_atomically(folder / program, resources.files(__package__).joinpath(program).read_bytes())
