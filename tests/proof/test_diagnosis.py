@@ -20,6 +20,8 @@ from handgrad.proof.tensor_files import tensor_file
 
 CONFIG = ModelConfig(layers=2, heads=2, width=4, hidden=5, context=4, vocabulary=6)
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
+FEW = MUTATIONS[::9]
+"""Where names are not the point: each costs a pass."""
 UNSEEN = {"tile_with_its_own_row_sum", "tile_weights_not_rescaled", "upstream_gradient_ignored"}
 """A trace has one tile, and dloss is 1."""
 
@@ -55,7 +57,7 @@ def test_right_tensors_are_within_the_envelope(reference: Reference, dtype: str)
     assert len(comparison.rows) == comparison.known
 
 
-@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in UNSEEN][::4])
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name not in UNSEEN][::7])
 def test_a_planted_mistake_is_named(reference: Reference, name: str) -> None:
     comparison = compare(reference, made(BY_NAME[name]), "float64")
     assert comparison.mutations == (BY_NAME[name],)
@@ -176,7 +178,7 @@ def only(index: Any) -> Callable[[Array], Array]:
 def test_how_a_tensor_stands_to_the_right_one(
     reference: Reference, damage: Callable[[Array], Array], words: str
 ) -> None:
-    comparison = compare(reference, damaged(X, damage), "float64")
+    comparison = compare(reference, damaged(X, damage), "float64", FEW)
     assert comparison.first is not None
     assert (comparison.first.key, comparison.mutations) == (X, ())
     assert str(comparison.relation).replace("key ", "position ") == words
@@ -205,6 +207,6 @@ def test_noise_gets_no_name(reference: Reference, key: str, size: float) -> None
         wrong: Array = x + noise * np.random.default_rng(5).choice([-1, 1], x.shape)
         return wrong
 
-    comparison = compare(reference, damaged(key, noisy), "float64")
+    comparison = compare(reference, damaged(key, noisy), "float64", FEW)
     assert comparison.first is not None
     assert (comparison.first.key, comparison.mutations, comparison.relation) == (key, (), None)

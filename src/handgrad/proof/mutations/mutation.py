@@ -62,6 +62,7 @@ def _planted(mutation: Mutation, function: Function) -> Function | None:
         return None
     copy = FunctionType(function.__code__, function.__globals__ | changed, function.__name__, function.__defaults__)
     copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__annotations__, copy.__doc__ = function.__annotations__, function.__doc__
     return copy
 
 
