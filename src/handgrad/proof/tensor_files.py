@@ -61,7 +61,7 @@ def _read_npz(path: Path) -> dict[str, Array]:
     if not path.is_file():
         raise HandgradError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
     except (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise HandgradError(f"{path}: not a whole npz file: {error}") from None

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...errors import HandgradError
+from ...errors import ConfigError, HandgradError
 from ...layers import Array
 from ...model import ModelConfig
 from ..case import Case
@@ -71,6 +71,8 @@ def read_reference(path: Path) -> Reference:
                 raise HandgradError(f"{path}: {key}: {x.ndim} axes, but the manifest names {len(reference.axes[key])}")
             if not deviation(x, again[key]) <= allowed[key]:
                 raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
+    except ConfigError as error:
+        raise HandgradError(f"{path}: config: {error}") from None
     except HandgradError:
         raise
     except Exception as error:  # a manifest or tensors that somebody changed can be wrong in any way
