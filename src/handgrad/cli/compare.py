@@ -27,8 +27,8 @@ def compare(
         Path | None,
         typer.Option(
             metavar="NAMES.toml",
-            help='Where yours have other names: lines "gradients/blocks.*.attention.w_q" = "layers.*.wq.grad", or '
-            "= { name = ..., transposed = true }.",
+            help='Where yours have other names: `"gradients/blocks.*.attention.w_q" = "layers.*.wq.grad"`, a star '
+            'for a number; or `= { name = "...", transposed = true }`.',
         ),
     ] = None,
 ) -> None:

@@ -72,8 +72,7 @@ class Trace:
 
     def case(self) -> Case:
         """The pass as a case: the loss as a function of the parameters."""
-        given = {"tokens": self.tokens, "targets": self.targets, "config": self.config}
-        return Case(named_loss_forward, named_loss_backward, self.parameters, given, output="loss")
+        return _case(self.config, self.parameters, self.tokens, self.targets)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the tensors, with the manifest in the file's metadata, and the manifest as JSON beside it."""
@@ -106,10 +105,13 @@ def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float
         raise HandgradError("targets: missing; they say what should follow each of the tokens")
     tokens, goals = (x.astype(np.int64) for x in model.batch(text, targets))
     parameters = {name: x.astype(dtype) for name, x in model.parameters.items()}
-    traced = Trace(model.config, tokens, goals, parameters, {})
-    recorded = record(traced.case(), "gpt", np.ones((), dtype))
-    traced.recorded.update((key_in_trace(key), x) for key, x in recorded.items())
-    return traced
+    recorded = record(_case(model.config, parameters, tokens, goals), "gpt", np.ones((), dtype))
+    return Trace(model.config, tokens, goals, parameters, {key_in_trace(key): x for key, x in recorded.items()})
+
+
+def _case(config: ModelConfig, parameters: dict[str, Array], tokens: Array, targets: Array) -> Case:
+    given = {"tokens": tokens, "targets": targets, "config": config}
+    return Case(named_loss_forward, named_loss_backward, parameters, given, output="loss")
 
 
 def refuse_other_files(path: Path) -> None:
