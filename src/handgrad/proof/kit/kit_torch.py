@@ -137,7 +137,7 @@ def relative_error(mine: Tensor, reference: Tensor) -> float:
     if mine.shape != reference.shape or not mine.isfinite().all():
         return math.inf
     error, scale = ((x.abs().max().item() if x.numel() else 0.0) for x in (mine.double() - reference, reference))
-    return error / (scale or 1)
+    return error / (scale or 1) if math.isfinite(error) else math.inf
 
 
 def shares(case: dict[str, Tensor], layer: str, dtype: str) -> dict[str, float]:
@@ -146,7 +146,7 @@ def shares(case: dict[str, Tensor], layer: str, dtype: str) -> dict[str, float]:
     for key, mine in value_and_gradients(case, layer, DTYPES[dtype]).items():
         error = relative_error(mine, case[key])
         allowed = BAR if dtype == "float64" else case[f"envelopes/{key}"][ENVELOPES.index(dtype)].item()
-        found[key] = error / allowed
+        found[key] = error / allowed if allowed else math.inf if error else 0.0
     return found
 
 
