@@ -144,10 +144,12 @@ def _block_of(key: str) -> str:
 
 
 def _sizes(reference: Reference) -> dict[str, int]:
-    """The lengths of the axes by their letters, and the number of targets that count."""
+    """The lengths of the axes by their letters, how many positions there are, and how many targets count."""
     sizes: dict[str, int] = {}
     for key, x in reference.tensors.items():
         sizes |= dict(zip(reference.axes[key], x.shape, strict=True))
+    if sizes.keys() >= {"B", "T"}:
+        sizes["(B·T)"] = sizes["B"] * sizes["T"]
     if "targets" in reference.case.given:
         sizes["targets"] = int(np.count_nonzero(reference.case.given["targets"] != IGNORE_INDEX))
     return {name: size for name, size in sizes.items() if name not in ("S", "context")}
