@@ -1,12 +1,14 @@
-"""y = softmax(mask(q @ kᵀ · scale)) @ v, per head; a query sees the keys up to its own position.
+"""y = softmax(mask(q @ kᵀ · scale)) @ v, per head; a query sees the keys up to its own position, or the last of them.
 
-There may be more keys than queries: the T queries are then those of the last T of S positions.
+There may be more keys than queries: the T queries are then those of the last T of S positions. There may be fewer heads
+G of keys and values than heads H of queries: then H/G neighbouring heads of queries share one.
 
 All T×S scores never exist at once. Tile by tile, some queries meet some keys; where every key is hidden there is no
 tile. So memory grows with T and not with its square (Rabe and Staats, "Self-attention Does Not Need O(n²)
 Memory", 2021; Dao et al., "FlashAttention", 2022).
 """
 
+from collections.abc import Iterator
 from functools import lru_cache, reduce
 from itertools import zip_longest
 from typing import NamedTuple
@@ -27,11 +29,14 @@ TAPS = ("scores", "masked_scores", "weights")
 
 
 class Tile(NamedTuple):
-    """Where some queries meet some keys that they see; on the diagonal the last of these are the queries' own."""
+    """Where some queries meet some keys, of which each query sees one at least."""
 
     queries: slice
     keys: slice
     diagonal: bool
+    """Whether the last of the keys are the queries' own."""
+    edge: int | None = None
+    """With a window: query i of the tile no longer sees the keys before i + edge; None where all see the first."""
 
 
 Blocks = tuple[tuple[Tile, ...], ...]
@@ -44,11 +49,20 @@ class CausalAttentionCache(NamedTuple):
     k: Array
     v: Array
     scale: float
+    window: int | None
     y: Array
     logsumexp: Array
     blocks: Blocks
     kept: tuple[tuple[Kept, ...], ...]
     """Of each tile what softmax gave and what v met, which differ where a tap replaced the weights; or of no tile."""
+
+
+@lru_cache(maxsize=4)
+def window_mask(t: int, s: int, edge: int) -> Float[Array, "t s"]:
+    """Minus infinity where key j (column) lies before the window of query i (row), j < i + edge; else 0. Read-only."""
+    mask = np.tril(np.full((t, s), -np.inf, np.float32), k=edge - 1)
+    mask.flags.writeable = False
+    return mask
 
 
 @lru_cache(maxsize=4)
@@ -61,28 +75,32 @@ def causal_mask(T: int) -> Float[Array, "T T"]:
 
 def causal_attention_forward(
     q: Inexact[Array, "B H T D"],
-    k: Inexact[Array, "B H S D"],
-    v: Inexact[Array, "B H S D"],
+    k: Inexact[Array, "B G S D"],
+    v: Inexact[Array, "B G S D"],
     *,
     scale: float,
+    window: int | None = None,
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "B H T D"], CausalAttentionCache]:
     r"""Average the values of the past, weighted by how well their keys answer the query; S >= T.
 
     $$ \mathrm{scores}_{ts} = \mathrm{scale}\; q_t \cdot k_s $$
     $$ \mathrm{masked\_scores}_{ts} = \mathrm{scores}_{ts} + \mathrm{mask}_{ts}, \qquad
-       \mathrm{mask}_{ts} = -\infty \text{ where } s \text{ is later than } t \text{, else } 0 $$
+       \mathrm{mask}_{ts} = -\infty \text{ where } s \text{ is later than } t
+       \text{, or by the window or more before it; else } 0 $$
     $$ \mathrm{weights}_t = \mathrm{softmax}(\mathrm{masked\_scores}_t) $$
     $$ y_t = \sum_s \mathrm{weights}_{ts}\, v_s $$
 
     The usual scale is $1/\sqrt{D}$: a dot product of D independent terms of variance 1 has variance D, and a softmax of
     scores that large is nearly one-hot, where its gradient vanishes. The mask is minus infinity above the diagonal, so
-    a future key's weight is exactly 0 whatever the scores are.
+    a future key's weight is exactly 0 whatever the scores are. With a `window` a query sees so many keys, its own among
+    them. Head h of the queries meets head $\lfloor h\,G/H \rfloor$ of keys and values: G divides H.
 
     A tile is a small attention of its own, and `merge_tiles` joins what its queries found in two of them. There is but
     one for a tap that sees `scores`, `masked_scores` or `weights`, so that they exist whole.
 
-    Source: Vaswani et al., "Attention Is All You Need", 2017.
+    Source: Vaswani et al., "Attention Is All You Need", 2017; shared keys and values: Ainslie et al., "GQA", 2023; the
+    window: Beltagy et al., "Longformer", 2020.
     """
     scale = float(scale)  # a NumPy float64 would turn a float32 run into float64
     B, H, T, D = q.shape
@@ -93,7 +111,7 @@ def causal_attention_forward(
     if S < T:
         raise ValueError(f"{T} queries, but only {S} keys")
     whole = sees(tap, *TAPS)
-    blocks = one_tile(T, S) if whole else tile_blocks(T, S)
+    blocks = one_tile(T, S, window) if whole else tile_blocks(T, S, window)
     keep = whole or _entries(blocks) * H * q.itemsize <= KEPT_BYTES
     kept = []
     for tiles in blocks:
@@ -101,7 +119,7 @@ def causal_attention_forward(
         for tile in tiles:
             probabilities, softmax = softmax_forward(_masked_scores(q_scaled, k, tile, tap))  # (B, H, t, s)
             weights = tap("weights", probabilities)
-            found.append((weights @ v[:, :, tile.keys], softmax.logsumexp))
+            found.append((by_group(weights, v[:, :, tile.keys]), softmax.logsumexp))
             if keep:
                 kept_block.append((probabilities, weights))
         y[:, :, queries], logsumexp[:, :, queries] = reduce(merge_tiles, found)
@@ -109,12 +127,12 @@ def causal_attention_forward(
             for (probabilities, _), (_, tile_logsumexp) in zip(kept_block, found, strict=False):
                 probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])
         kept.append(tuple(kept_block))
-    return y, CausalAttentionCache(q_scaled, k, v, scale, y, logsumexp, blocks, tuple(kept))
+    return y, CausalAttentionCache(q_scaled, k, v, scale, window, y, logsumexp, blocks, tuple(kept))
 
 
 def causal_attention_backward(
     dy: Inexact[Array, "B H T D"], cache: CausalAttentionCache, *, tap: Tap = no_tap
-) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B H S D"], Inexact[Array, "B H S D"]]:
+) -> tuple[Inexact[Array, "B H T D"], Inexact[Array, "B G S D"], Inexact[Array, "B G S D"]]:
     r"""Carry dy to q, k and v.
 
     $$ \mathrm{d}v = \mathrm{weights}^\top \mathrm{d}y $$
@@ -125,16 +143,17 @@ def causal_attention_backward(
     $$ \mathrm{d}q = \mathrm{scale}\; \mathrm{d}\mathrm{scores}\, k $$
     $$ \mathrm{d}k = \mathrm{scale}\; \mathrm{d}\mathrm{scores}^\top q $$
 
-    The mask is a constant that was added, and where it hides a key the weight is 0, which makes dscores exactly 0
+    where a head of k and v that serves several heads of q has the sum of what they ask of it. The mask is a constant
+    that was added, and where it hides a key the weight is 0, which makes dscores exactly 0
     there, though dweights is not.
 
     The row sum needs all keys, but no tile has them; y has: with p for weights, $\sum_s \mathrm{d}p_{ts}\, p_{ts} =
     \mathrm{d}y_t \cdot \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is
     $e^{z - \mathrm{logsumexp}(z)}$, with z for masked scores.
     """
-    q_scaled, k, v, scale, y, logsumexp, blocks, kept = cache
+    q_scaled, k, v, scale, window, y, logsumexp, blocks, kept = cache
     if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:
-        blocks, kept = one_tile(q_scaled.shape[2], k.shape[2]), ((),)
+        blocks, kept = one_tile(q_scaled.shape[2], k.shape[2], window), ((),)
     dq_scaled, dk, dv = (np.zeros_like(x) for x in (q_scaled, k, v))
     for tiles, kept_block in zip(blocks, kept, strict=True):
         queries = tiles[0].queries
@@ -142,15 +161,30 @@ def causal_attention_backward(
         mean_dweights = row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None  # one tile has the whole row
         for tile, kept_tile in zip_longest(tiles, kept_block):
             probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2
-            dv[:, :, tile.keys] += weights.swapaxes(-1, -2) @ dy_block  # y = weights @ v
-            dweights = tap("weights", dy_block @ v[:, :, tile.keys].swapaxes(-1, -2))
+            dv[:, :, tile.keys] += sum_of_group(weights, dy_block, v)  # y = weights @ v: weightsᵀ, as v was
+            dweights = tap("weights", by_group(dy_block, v[:, :, tile.keys].swapaxes(-1, -2)))
             softmax = SoftmaxCache(probabilities, logsumexp_block)
             dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax, mean_dy=mean_dweights))
             dscores = tap("scores", dmasked_scores)  # + mask, a constant
-            dk[:, :, tile.keys] += dscores.swapaxes(-1, -2) @ q_block  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
-            dq_scaled[:, :, queries] += dscores @ k[:, :, tile.keys]
+            dk[:, :, tile.keys] += sum_of_group(dscores, q_block, k)  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
+            dq_scaled[:, :, queries] += by_group(dscores, k[:, :, tile.keys])
     dq = np.multiply(dq_scaled, scale, out=dq_scaled)  # q_scaled = q * scale
     return dq, dk, dv
+
+
+def by_group(x: Inexact[Array, "B H t m"], shared: Inexact[Array, "B G m n"]) -> Inexact[Array, "B H t n"]:
+    """Each head's x times the matrix of its group. The group's rows are stacked, so it is one product for all of them."""
+    B, H, t, m = x.shape
+    G, n = shared.shape[1], shared.shape[-1]
+    return (x.reshape(B, G, -1, m) @ shared).reshape(B, H, t, n)
+
+
+def sum_of_group(
+    x: Inexact[Array, "B H t s"], y: Inexact[Array, "B H t D"], shared: Inexact[Array, "B G ..."]
+) -> Inexact[Array, "B G s D"]:
+    """xᵀ y of each head, summed over the heads of a group: the product of the stacked rows sums as it goes."""
+    B, G = shared.shape[:2]
+    return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])
 
 
 def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -168,32 +202,44 @@ def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[A
     return np.exp(l_1 - logsumexp) * y_1 + np.exp(l_2 - logsumexp) * y_2, logsumexp
 
 
-def tile_blocks(T: int, S: int) -> Blocks:
+def tile_blocks(T: int, S: int, window: int | None = None) -> Blocks:
     """The tiles of T queries that are the last of S positions; what no query of a block sees is in none."""
     block = min(KEYS, 64 if S <= KEYS else 128)  # little is wasted above the diagonal, or products are larger: measured
     return tuple(
-        tuple(
-            Tile(slice(start, stop), slice(max(0, end - KEYS), end), diagonal=end == S - T + stop)
-            for end in range(S - T + stop, 0, -KEYS)
-        )
-        for start, stop in ((start, min(start + block, T)) for start in range(0, T, block))
+        tuple(_tiles(slice(start, min(start + block, T)), S - T, window or S)) for start in range(0, T, block)
     )
 
 
-def one_tile(T: int, S: int) -> Blocks:
-    return ((Tile(slice(0, T), slice(0, S), diagonal=True),),)
+def _tiles(queries: slice, earlier: int, window: int) -> Iterator[Tile]:
+    """Those of a block of queries before whose first one there are `earlier` more keys than queries."""
+    count = queries.stop - queries.start
+    stop = earlier + queries.stop
+    first = max(0, stop - count - window + 1)  # the oldest key that a query of the block sees
+    ends = list(range(stop, first, -KEYS))
+    if len(ends) > 1 and stop - window > first > ends[-1] - count:  # the block's last query might see none of these
+        ends.pop()
+    for end, begin in zip(ends, [*ends[1:], first], strict=True):
+        edge = stop - count - window + 1 - begin
+        yield Tile(queries, slice(begin, end), end == stop, edge if edge + count > 1 else None)
+
+
+def one_tile(T: int, S: int, window: int | None = None) -> Blocks:
+    edge = S - T - (window or S) + 1
+    return ((Tile(slice(0, T), slice(0, S), True, edge if edge + T > 1 else None),),)
 
 
 def _entries(blocks: Blocks) -> int:
     """How many scores there are in all tiles."""
     return sum(
-        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in blocks for queries, keys, _ in tiles
+        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in blocks for queries, keys, *_ in tiles
     )
 
 
 def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> Array:
-    """z, of one tile. Only on the diagonal is there something to mask."""
-    scores = tap("scores", q_scaled[:, :, tile.queries] @ k[:, :, tile.keys].swapaxes(-1, -2))
+    """z, of one tile. Only on the diagonal, and where a window ends, is there something to mask."""
+    scores = tap("scores", by_group(q_scaled[:, :, tile.queries], k[:, :, tile.keys].swapaxes(-1, -2)))
+    if tile.edge is not None:
+        scores += window_mask(*scores.shape[-2:], tile.edge)
     if tile.diagonal:
         own = scores[..., -scores.shape[-2] :]
         own += causal_mask(own.shape[-1])

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ..errors import ConfigError
-from ..settings import Bounds, Settings, Size
+from ..layers import Rotary
+from ..settings import Bounds, Count, Positive, Settings, Size
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
     """The architecture of a GPT. Every field is validated; a `ConfigError` names the field and its value.
 
-    The switches `norm`, `residual`, `score_scale` and `init` exist to be changed by those who want to see what they do.
+    The fields that have a default are what GPT-2, Llama, Mistral and Qwen differ in; with the defaults they are none of
+    these, but the model of the course. `residual`, `score_scale`, `init` and norm `none` exist to be changed by those
+    who want to see what they do.
     """
 
     layers: Annotated[int, Bounds(at_least=1, below=10_000)]
@@ -26,8 +29,38 @@ class ModelConfig(Settings):
     """The most positions that the model sees at once."""
     vocabulary: Size
     """V, the number of tokens."""
-    norm: Literal["layer", "none"] = "layer"
-    """`layer`: LayerNorm before attention, feed-forward and head; `none`: no normalisation."""
+    key_value_heads: Count = 0
+    """Heads of keys and values, each shared by as many heads of queries; 0: as many as heads."""
+    head_width: Count = 0
+    """D, the width of a head; 0: width / heads."""
+    positions: Literal["learned", "rotary"] = "learned"
+    """`learned`: a vector for each position is added; `rotary`: queries and keys are turned."""
+    rotary_base: Positive = 10_000.0
+    """The slowest rotation is nearly 1/base radians a position."""
+    rotary_factor: Annotated[float, Bounds(at_least=1)] = 1.0
+    """Llama 3.1's scaling: how many times slower the slow rotations are; 1: no scaling."""
+    rotary_low_factor: Positive = 1.0
+    """Rotations of fewer turns than this in the first context are slowed down wholly."""
+    rotary_high_factor: Positive = 4.0
+    """Rotations of more turns than this in it are left as they are."""
+    rotary_first_context: Size = 8192
+    """The context before the scaling."""
+    norm: Literal["layer", "rms", "none"] = "layer"
+    """Before attention, feed-forward and head: `layer`, LayerNorm; `rms`, RMSNorm; `none`."""
+    norm_epsilon: Positive = 1e-5
+    """What a norm adds to the mean square."""
+    query_key_norm: bool = False
+    """RMSNorm of each query and key."""
+    attention_bias: Literal["none", "qkv", "all"] = "none"
+    """Which of attention's four maps have a bias: none, the first three, or all."""
+    window: Count = 0
+    """How many positions attention sees at most, its own among them; 0: all before it."""
+    full_blocks: Count = 0
+    """The first blocks that have no window."""
+    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
+    """`swiglu`: gated, three matrices; `gelu`: GPT-2's, two matrices with biases."""
+    tied: bool = False
+    """The head is the token embedding, transposed."""
     residual: bool = True
     """Add each sub-layer's output to its input; false: replace the input by it."""
     score_scale: bool = True
@@ -37,5 +70,27 @@ class ModelConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
+        if not self.head_width and self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
+        object.__setattr__(self, "key_value_heads", self.key_value_heads or self.heads)
+        object.__setattr__(self, "head_width", self.head_width or self.width // self.heads)
+        if self.heads % self.key_value_heads:
+            raise ConfigError(f"key_value_heads: {self.key_value_heads} does not divide heads {self.heads}")
+        if self.positions == "rotary" and self.head_width % 2:
+            raise ConfigError(f"head_width: {self.head_width} is odd; rotary positions turn pairs")
+        if self.rotary_high_factor <= self.rotary_low_factor:
+            raise ConfigError(
+                f"rotary_high_factor: {self.rotary_high_factor} is not above rotary_low_factor {self.rotary_low_factor}"
+            )
+
+    @property
+    def rotary(self) -> Rotary | None:
+        """How queries and keys are turned, where they are."""
+        if self.positions != "rotary":
+            return None
+        low, high = self.rotary_low_factor, self.rotary_high_factor
+        return Rotary(self.rotary_base, self.rotary_factor, low, high, self.rotary_first_context)
+
+    def window_of(self, block: int) -> int | None:
+        """How many positions attention sees in this block, counted from 0; None: all before it."""
+        return self.window if self.window and block >= self.full_blocks else None

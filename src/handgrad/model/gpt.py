@@ -1,4 +1,4 @@
-"""The GPT: embed the tokens and their positions, run the blocks, normalise, map to logits; and the loss on top.
+"""The GPT: embed the tokens and learned positions, run the blocks, normalise, map to logits; and the loss on top.
 
 No formula of its own: it calls forward/backward pairs in order, and in the opposite order.
 """
@@ -37,7 +37,7 @@ Parts = Iterator[tuple[str, tuple[Any, ...]]]
 
 class TrunkCache(NamedTuple):
     token: EmbeddingCache
-    position: PositionsCache
+    position: PositionsCache | None
     blocks: tuple[BlockCache, ...]
     norm: NormCache
 
@@ -45,11 +45,13 @@ class TrunkCache(NamedTuple):
 class GPTCache(NamedTuple):
     trunk: TrunkCache
     head: LinearCache
+    tied: bool
 
 
 class LossCache(NamedTuple):
     trunk: TrunkCache
     head: LinearCrossEntropyCache
+    tied: bool
 
 
 def trunk_forward(
@@ -59,14 +61,16 @@ def trunk_forward(
 
     `start` is the position of the first token, where a tap brings the keys and values of those before it.
     """
-    embedded, token = embedding_forward(tokens, parameters.embedding.token)
-    positioned, position = positions_forward(embedded, parameters.embedding.position, start=start)
-    x = tap("embedding.output", positioned)
+    x, token = embedding_forward(tokens, parameters.embedding.token)
+    position = None
+    if parameters.embedding.position is not None:
+        x, position = positions_forward(x, parameters.embedding.position, start=start)
+    x = tap("embedding.output", x)
     blocks = []
     for n, block in enumerate(parameters.blocks):
-        x, block_cache = block_forward(x, block, config, within(tap, f"blocks.{n}"))
+        x, block_cache = block_forward(x, block, config, within(tap, f"blocks.{n}"), number=n, start=start)
         blocks.append(block_cache)
-    normed, norm = norm_forward(x, parameters.norm, within(tap, "norm"))
+    normed, norm = norm_forward(x, parameters.norm, config.norm_epsilon, within(tap, "norm"))
     return normed, TrunkCache(token, position, tuple(blocks), norm)
 
 
@@ -87,9 +91,34 @@ def trunk_backward(dy: Inexact[Array, "B T C"], cache: TrunkCache, tap: Tap = no
         yield f"blocks.{len(blocks)}", dblock
         del dblock
     dx = tap("embedding.output", dx)
-    dembedded, dposition = positions_backward(dx, position)
-    dtoken = embedding_backward(dembedded, token)
-    yield "embedding", EmbeddingParameters(dtoken, dposition)
+    dposition = None
+    if position is not None:
+        dx, dposition = positions_backward(dx, position)
+    yield "embedding", EmbeddingParameters(embedding_backward(dx, token), dposition)
+
+
+def head_matrix(parameters: GPTParameters) -> Inexact[Array, "C V"]:
+    """What maps to logits: a matrix of its own or, tied, the token embedding transposed (a view)."""
+    w_lm = parameters.head.w_lm
+    return parameters.embedding.token.T if w_lm is None else w_lm
+
+
+def with_head(dw_lm: Inexact[Array, "C V"], below: Parts, tied: bool) -> Parts:
+    r"""The gradients of the parts below the head, and the head's own, as a part or where it belongs.
+
+    Tied, the table of tokens served twice, at the bottom and at the top: its gradient is the sum of two.
+
+    $$ \mathrm{d}\mathrm{token} = \mathrm{d}\mathrm{table} + \mathrm{d}w_{lm}^\top $$
+    """
+    if not tied:
+        yield "head", HeadParameters(dw_lm)
+        del dw_lm
+        yield from below
+        return
+    for name, part in below:
+        if isinstance(part, EmbeddingParameters):
+            part.token[...] += dw_lm.T  # logits = x @ tokenᵀ
+        yield name, part
 
 
 def gpt_forward(
@@ -97,14 +126,14 @@ def gpt_forward(
 ) -> tuple[Inexact[Array, "B T V"], GPTCache]:
     """The logits of the next token at every position. T is at most the context, tokens are below V."""
     x, trunk = trunk_forward(tokens, parameters, config, tap)
-    logits, head = linear_forward(x, parameters.head.w_lm)
-    return tap("head.logits", logits), GPTCache(trunk, head)
+    logits, head = linear_forward(x, head_matrix(parameters))
+    return tap("head.logits", logits), GPTCache(trunk, head, config.tied)
 
 
 def gpt_backward(dlogits: Inexact[Array, "B T V"], cache: GPTCache, tap: Tap = no_tap) -> GPTParameters:
     """The gradient of every parameter, in the form in which the forward took the parameters."""
     dx, dw_lm = linear_backward(tap("head.logits", dlogits), cache.head)
-    return join_parts({"head": HeadParameters(dw_lm), **dict(trunk_backward(dx, cache.trunk, tap))})
+    return join_parts(dict(with_head(dw_lm, trunk_backward(dx, cache.trunk, tap), cache.tied)))
 
 
 def loss_forward(
@@ -116,8 +145,8 @@ def loss_forward(
 ) -> tuple[Inexact[Array, ""], LossCache]:
     """The mean cross-entropy in nats of the targets, each given the tokens up to its position."""
     x, trunk = trunk_forward(tokens, parameters, config, tap)
-    loss, head = linear_cross_entropy_forward(x, parameters.head.w_lm, targets, tap=within(tap, "head"))
-    return tap("loss", loss), LossCache(trunk, head)
+    loss, head = linear_cross_entropy_forward(x, head_matrix(parameters), targets, tap=within(tap, "head"))
+    return tap("loss", loss), LossCache(trunk, head, config.tied)
 
 
 def loss_backward(dloss: Inexact[Array, ""], cache: LossCache, tap: Tap = no_tap) -> GPTParameters:
@@ -128,8 +157,6 @@ def loss_backward(dloss: Inexact[Array, ""], cache: LossCache, tap: Tap = no_tap
 def loss_backward_parts(dloss: Inexact[Array, ""], cache: LossCache, tap: Tap = no_tap) -> Parts:
     """The same, part by part on the way down, so that nobody need hold all at once: see `trunk_backward`."""
     dx, dw_lm = linear_cross_entropy_backward(tap("loss", dloss), cache.head, tap=within(tap, "head"))
-    below = trunk_backward(dx, cache.trunk, tap)
-    del cache
-    yield "head", HeadParameters(dw_lm)
-    del dw_lm
-    yield from below
+    parts = with_head(dw_lm, trunk_backward(dx, cache.trunk, tap), cache.tied)
+    del cache, dx, dw_lm
+    yield from parts

@@ -11,7 +11,7 @@ EMBEDDING_STD = 0.02
 
 
 def initial_parameters(config: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Parameters:
-    r"""Normal matrices at the scale that `config.init` names, embeddings at 0.02, gains 1 and offsets 0.
+    r"""Normal matrices at the scale that `config.init` names, embeddings at 0.02, gains 1, offsets and biases 0.
 
     A row of $x\,w$ is a sum of `in` products, so its variance is `in` times that of an entry of w: it stays 1 where the
     entries have variance 1/in (`lecun`). Backwards, $\mathrm{d}y\,w^\top$ wants 1/out; Glorot and Bengio's 2/(in+out)
@@ -25,9 +25,10 @@ def initial_parameters(config: ModelConfig, seed: int = 0, dtype: Any = np.float
     generator = np.random.default_rng(seed)
     parameters = Parameters(config, dtype=dtype)
     for name, tensor in parameters.items():
-        if name.endswith("gamma"):
+        kind = name.rpartition(".")[2]
+        if kind.startswith("gamma"):
             tensor[...] = 1
-        elif not name.endswith("beta"):
+        elif not kind.startswith(("beta", "b_")):
             tensor[...] = generator.standard_normal(tensor.shape) * _standard_deviation(name, tensor.shape, config)
     return parameters
 

@@ -1,32 +1,51 @@
-"""The normalisation before each sub-layer and before the head: LayerNorm, or none where the config switches it off."""
+"""The normalisation before each sub-layer and before the head: LayerNorm, RMSNorm, or none, by its parameters."""
 
 from typing import NamedTuple
 
 from jaxtyping import Inexact
 
-from ..layers import Array, LayerNormCache, Tap, layer_norm_backward, layer_norm_forward, no_tap
+from ..layers import (
+    Array,
+    LayerNormCache,
+    RmsNormCache,
+    Tap,
+    layer_norm_backward,
+    layer_norm_forward,
+    no_tap,
+    rms_norm_backward,
+    rms_norm_forward,
+)
 from .parameters import NormParameters
 
 
 class NormCache(NamedTuple):
-    layer_norm: LayerNormCache | None
+    inner: LayerNormCache | RmsNormCache | None
 
 
 def norm_forward(
-    x: Inexact[Array, "*batch C"], parameters: NormParameters | None, tap: Tap = no_tap
+    x: Inexact[Array, "*batch C"], parameters: NormParameters | None, epsilon: float, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "*batch C"], NormCache]:
-    """LayerNorm with these parameters; x itself where there are none. Tap: `output`."""
+    """LayerNorm, or RMSNorm where there is no beta; x itself where there are no parameters. Tap: `output`."""
     if parameters is None:
         return x, NormCache(None)
-    y, layer_norm = layer_norm_forward(x, *parameters)
-    return tap("output", y), NormCache(layer_norm)
+    y: Array
+    inner: LayerNormCache | RmsNormCache
+    if parameters.beta is None:
+        y, inner = rms_norm_forward(x, parameters.gamma, epsilon=epsilon)
+    else:
+        y, inner = layer_norm_forward(x, parameters.gamma, parameters.beta, epsilon=epsilon)
+    return tap("output", y), NormCache(inner)
 
 
 def norm_backward(
     dy: Inexact[Array, "*batch C"], cache: NormCache, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "*batch C"], NormParameters | None]:
     """dx, and the gradients of the parameters in the form in which the forward took them."""
-    if cache.layer_norm is None:
+    if cache.inner is None:
         return dy, None
-    dx, *dparameters = layer_norm_backward(tap("output", dy), cache.layer_norm)
-    return dx, NormParameters(*dparameters)
+    dnormed = tap("output", dy)
+    if isinstance(cache.inner, RmsNormCache):
+        dx, dgamma = rms_norm_backward(dnormed, cache.inner)
+        return dx, NormParameters(dgamma, None)
+    dx, dgamma, dbeta = layer_norm_backward(dnormed, cache.inner)
+    return dx, NormParameters(dgamma, dbeta)

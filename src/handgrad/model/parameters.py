@@ -17,7 +17,8 @@ from .config import ModelConfig
 
 class NormParameters(NamedTuple):
     gamma: Array
-    beta: Array
+    beta: Array | None
+    """LayerNorm's; RMSNorm has none."""
 
 
 class AttentionParameters(NamedTuple):
@@ -25,12 +26,28 @@ class AttentionParameters(NamedTuple):
     w_k: Array
     w_v: Array
     w_o: Array
+    b_q: Array | None
+    b_k: Array | None
+    b_v: Array | None
+    b_o: Array | None
+    gamma_q: Array | None
+    gamma_k: Array | None
 
 
-class FeedForwardParameters(NamedTuple):
+class SwigluParameters(NamedTuple):
     w_gate: Array
     w_up: Array
     w_down: Array
+
+
+class MlpParameters(NamedTuple):
+    w_up: Array
+    w_down: Array
+    b_up: Array
+    b_down: Array
+
+
+FeedForwardParameters = SwigluParameters | MlpParameters
 
 
 class BlockParameters(NamedTuple):
@@ -42,11 +59,12 @@ class BlockParameters(NamedTuple):
 
 class EmbeddingParameters(NamedTuple):
     token: Array
-    position: Array
+    position: Array | None
 
 
 class HeadParameters(NamedTuple):
-    w_lm: Array
+    w_lm: Array | None
+    """None where the head is tied to the embedding of tokens."""
 
 
 class GPTParameters(NamedTuple):
@@ -62,34 +80,52 @@ Shape = tuple[int, ...]
 def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTParameters:
     """The tree whose leaves are `make(name, shape)`: the one place that says which parameters there are."""
     C, F, V = config.width, config.hidden, config.vocabulary
+    HD, GD, D = config.heads * config.head_width, config.key_value_heads * config.head_width, config.head_width
+    biased = {"none": "", "qkv": "qkv", "all": "qkvo"}[config.attention_bias]
+    widths = {"q": HD, "k": GD, "v": GD, "o": C}
 
     def norm(scope: str) -> NormParameters | None:
         if config.norm == "none":
             return None
-        return NormParameters(make(f"{scope}.gamma", (C,)), make(f"{scope}.beta", (C,)))
+        return NormParameters(
+            make(f"{scope}.gamma", (C,)), make(f"{scope}.beta", (C,)) if config.norm == "layer" else None
+        )
+
+    def attention(scope: str) -> AttentionParameters:
+        return AttentionParameters(
+            *(make(f"{scope}.w_{name}", (HD if name == "o" else C, width)) for name, width in widths.items()),
+            *(make(f"{scope}.b_{name}", (width,)) if name in biased else None for name, width in widths.items()),
+            *(make(f"{scope}.gamma_{name}", (D,)) if config.query_key_norm else None for name in "qk"),
+        )
+
+    def feed_forward(scope: str) -> FeedForwardParameters:
+        if config.feed_forward == "gelu":
+            return MlpParameters(
+                make(f"{scope}.w_up", (C, F)),
+                make(f"{scope}.w_down", (F, C)),
+                make(f"{scope}.b_up", (F,)),
+                make(f"{scope}.b_down", (C,)),
+            )
+        return SwigluParameters(
+            make(f"{scope}.w_gate", (C, F)), make(f"{scope}.w_up", (C, F)), make(f"{scope}.w_down", (F, C))
+        )
 
     def block(scope: str) -> BlockParameters:
         return BlockParameters(
             norm(f"{scope}.norm_1"),
-            AttentionParameters(
-                make(f"{scope}.attention.w_q", (C, C)),
-                make(f"{scope}.attention.w_k", (C, C)),
-                make(f"{scope}.attention.w_v", (C, C)),
-                make(f"{scope}.attention.w_o", (C, C)),
-            ),
+            attention(f"{scope}.attention"),
             norm(f"{scope}.norm_2"),
-            FeedForwardParameters(
-                make(f"{scope}.feed_forward.w_gate", (C, F)),
-                make(f"{scope}.feed_forward.w_up", (C, F)),
-                make(f"{scope}.feed_forward.w_down", (F, C)),
-            ),
+            feed_forward(f"{scope}.feed_forward"),
         )
 
     return GPTParameters(
-        EmbeddingParameters(make("embedding.token", (V, C)), make("embedding.position", (config.context, C))),
+        EmbeddingParameters(
+            make("embedding.token", (V, C)),
+            make("embedding.position", (config.context, C)) if config.positions == "learned" else None,
+        ),
         tuple(block(f"blocks.{n}") for n in range(config.layers)),
         norm("norm"),
-        HeadParameters(make("head.w_lm", (C, V))),
+        HeadParameters(None if config.tied else make("head.w_lm", (C, V))),
     )
 
 
@@ -117,9 +153,9 @@ def leaves(tree: tuple[Any, ...]) -> Iterator[Array]:
 
 
 def join_parts(parts: Mapping[str, Any]) -> GPTParameters:
-    """The tree of the parts `embedding`, `blocks.0`, `blocks.1`, ..., `norm` where there is one, and `head`."""
+    """The tree of the parts `embedding`, `blocks.0`, `blocks.1`, ..., `norm` and `head`, where there are these."""
     blocks = tuple(parts[f"blocks.{n}"] for n in range(sum(name.startswith("blocks.") for name in parts)))
-    return GPTParameters(parts["embedding"], blocks, parts.get("norm"), parts["head"])
+    return GPTParameters(parts["embedding"], blocks, parts.get("norm"), parts.get("head", HeadParameters(None)))
 
 
 class Parameters(Mapping[str, Array]):
@@ -150,7 +186,7 @@ class Parameters(Mapping[str, Array]):
     @classmethod
     def from_tree(cls, config: ModelConfig, tree: GPTParameters) -> "Parameters":
         """A copy of a tree's leaves, such as the gradients that a backward returns."""
-        parameters = cls(config, dtype=tree.head.w_lm.dtype)
+        parameters = cls(config, dtype=tree.embedding.token.dtype)
         for target, leaf in zip(leaves(parameters.tree), leaves(tree), strict=True):
             target[...] = leaf
         return parameters

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers import Array, Tap, no_tap
+from ..layers import Array, Rotary, Tap, no_tap
+from ..model import ModelConfig
 from .mutations.mutation import Mutation
 
 Tensors = Mapping[str, Array]
@@ -32,10 +33,23 @@ class Case(NamedTuple):
 
     @property
     def settings(self) -> dict[str, float | int]:
-        """The numbers among what is given; of a model's config only the heads, which neither shapes nor names say."""
+        """The numbers among what is given; of a model's config what neither shapes nor names of its parameters say."""
         config = self.given.get("config")
-        heads = {"heads": config.heads} if config else {}
-        return heads | {name: x for name, x in self.given.items() if isinstance(x, int | float)}
+        given = _attention_of(config) if config else self.given
+        given = {name: x for name, x in given.items() if name != "rotary"} | _numbers_of(given.get("rotary"))
+        return {name: x for name, x in given.items() if isinstance(x, int | float)}
+
+    @property
+    def vanishing(self) -> frozenset[str]:
+        """The inputs whose gradient is zero by mathematics, and else only what rounding leaves.
+
+        A bias of all keys adds one number to all scores of a query, which softmax does not see; unless keys are
+        normalised or turned before they meet the queries.
+        """
+        config = self.given.get("config")
+        rotary = config.rotary if config else self.given.get("rotary")
+        blind = rotary is None and not any(name.endswith("gamma_k") for name in self.inputs)
+        return frozenset(name for name in self.inputs if blind and name.rpartition(".")[2] == "b_k")
 
     def run(self, inputs: Tensors | None = None, tap: Tap = no_tap) -> tuple[Array, Any]:
         """The forward at its own inputs, or with some of them replaced: (y, cache)."""
@@ -48,7 +62,21 @@ class Case(NamedTuple):
     def gradients(self, dy: Array, cache: Any, tap: Tap = no_tap) -> dict[str, Array]:
         """What the backward returns, by the name of the input."""
         gradients = self.backward(dy, cache, **_tapped(self.backward, tap))
-        return dict(zip(self.inputs, [gradients] if isinstance(gradients, np.ndarray) else gradients, strict=True))
+        gradients = [gradients] if isinstance(gradients, np.ndarray) else gradients
+        return dict(zip(self.inputs, (dx for dx in gradients if dx is not None), strict=True))
+
+
+def _attention_of(config: ModelConfig) -> dict[str, Any]:
+    """What a block gives its attention, with what is as usual left out."""
+    usual = ModelConfig(layers=1, heads=1, width=1, hidden=1, context=1, vocabulary=1)
+    fields = {"window": "window", "full_blocks": "full_blocks", "epsilon": "norm_epsilon"}
+    unusual = {name: x for name, field in fields.items() if (x := getattr(config, field)) != getattr(usual, field)}
+    scale = {} if config.score_scale else {"scale": 1.0}
+    return {"heads": config.heads, "rotary": config.rotary} | unusual | scale
+
+
+def _numbers_of(rotary: Rotary | None) -> dict[str, float | int]:
+    return rotary._asdict() if rotary else {}
 
 
 def _tapped(function: Callable[..., Any], tap: Tap) -> dict[str, Tap]:

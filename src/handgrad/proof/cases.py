@@ -1,4 +1,4 @@
-"""What is proved: each layer, a block, and a whole small GPT, on random inputs."""
+"""What is proved: each layer, a block, and whole small GPTs of every family, on random inputs."""
 
 import numpy as np
 
@@ -10,20 +10,34 @@ from .case import Case
 from .making import Maker, Sizes
 
 SIZES = Sizes(B=2, T=5, C=6, H=3, F=7, V=9)
+GROUPED_SIZES = Sizes(B=2, T=5, C=16, H=4, F=7, V=9)
 GPT_SIZES = Sizes(B=2, T=6, C=8, H=2, F=12, V=7)
+LAYER_OF = {
+    "grouped_attention": "causal_attention",
+    "window_attention": "causal_attention",
+    "attention_tiles": "causal_attention",
+    "grouped_query_attention": "multi_head_attention",
+    **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3"), "gpt"),
+}
+"""The layer of those cases that are not called by its name."""
 
 
 def all_cases(seed: int = 0) -> dict[str, Case]:
-    """Every layer by its name, in the order of the model, then a `block`, and last the whole `gpt`."""
+    """Every layer by its name, in the order of the model, then a `block`, the whole `gpt`, and those of the families."""
     generator = np.random.default_rng(seed)
-    make = Maker(generator, SIZES)
+    make, grouped = Maker(generator, SIZES), Maker(generator, GROUPED_SIZES)
     return {
         "linear": making.linear(make),
+        "bias": making.bias(make),
         "embedding": making.embedding(make),
         "positions": making.positions(make),
         "layer_norm": making.layer_norm(make, scale=2.0, offset=1.0),
+        "rms_norm": making.rms_norm(make, scale=2.0, offset=1.0),
+        "rotary": making.rotary(grouped, making.LONGER, start=3),
         "softmax": making.softmax(make),
         "causal_attention": making.causal_attention(make),
+        "grouped_attention": making.causal_attention(grouped, groups=2),
+        "window_attention": making.causal_attention(make, earlier=2, window=3),
         "attention_tiles": Case(  # more keys than a tile has
             causal_attention_forward,
             causal_attention_backward,
@@ -31,12 +45,22 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
             {"scale": 1.0},
         ),
         "multi_head_attention": making.multi_head_attention(make),
+        "grouped_query_attention": making.multi_head_attention(
+            grouped, groups=2, biased=True, normed=True, rotary=making.LONGER, start=3, window=4
+        ),
+        "gelu": making.gelu(make, scale=2.0),
+        "mlp": making.mlp(make),
         "silu": making.silu(make, scale=3.0),
         "swiglu": making.swiglu(make),
         "cross_entropy": making.cross_entropy(make, scale=3.0, ignored="middle"),
         "linear_cross_entropy": making.linear_cross_entropy(make, ignored="middle"),
         "block": making.block(make),
         "gpt": making.gpt(Maker(generator, GPT_SIZES), ignored="middle"),
+        **{
+            family: making.gpt(Maker(generator, GPT_SIZES), ignored="middle", family=family)
+            for family in making.FAMILIES
+            if family != "default"
+        },
     }
 
 

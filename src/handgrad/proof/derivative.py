@@ -76,14 +76,14 @@ def central_difference(
     return gradient
 
 
-def relative_error(computed: Array, reference: Array) -> float:
+def relative_error(computed: Array, reference: Array, scale: float | None = None) -> float:
     """max |computed - reference| / max |reference|: 0 where they agree, about 1 where they have nothing in common.
 
     Infinite where the shapes differ, the reference is all zero, or anything is not finite: such a comparison proves
-    nothing, and must not pass.
+    nothing, and must not pass. `scale` takes the place of max |reference| where that is only what rounding left.
     """
     if computed.shape != reference.shape:
         return float("inf")
-    scale = float(np.max(np.abs(reference), initial=0))
+    scale = float(np.max(np.abs(reference), initial=0)) if scale is None else scale
     error = float(np.max(np.abs(computed - reference), initial=0))
     return error / scale if scale > 0 and np.isfinite(error) and np.isfinite(scale) else float("inf")

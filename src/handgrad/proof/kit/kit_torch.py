@@ -32,6 +32,10 @@ def linear(x: Tensor, w: Tensor) -> Tensor:
     return x @ w
 
 
+def bias(x: Tensor, b: Tensor) -> Tensor:
+    return x + b
+
+
 def embedding(tokens: Tensor, table: Tensor) -> Tensor:
     return F.embedding(tokens, table)
 
@@ -45,31 +49,96 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    return F.layer_norm(wide(x), gamma.shape, wide(gamma), wide(beta), eps=1e-5).to(x.dtype)
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float = 1e-5) -> Tensor:
+    return F.layer_norm(wide(x), gamma.shape, wide(gamma), wide(beta), eps=epsilon).to(x.dtype)
+
+
+def rms_norm(x: Tensor, gamma: Tensor, epsilon: float = 1e-5) -> Tensor:
+    return F.rms_norm(wide(x), gamma.shape, wide(gamma), eps=epsilon).to(x.dtype)
+
+
+def frequencies(D: int, base: float, factor: float, low_factor: float, high_factor: float, first_context: int) -> Tensor:
+    """Radians a position, of the D/2 pairs; a factor above 1 makes the slow ones slower."""
+    f = base ** (-torch.arange(0, D, 2, dtype=torch.float64) / D)
+    wavelength = 2 * math.pi / f
+    share = (first_context / wavelength - low_factor) / (high_factor - low_factor)
+    scaled = torch.where(wavelength > first_context / low_factor, f / factor, (1 - share) * f / factor + share * f)
+    return torch.where(wavelength < first_context / high_factor, f, scaled)
+
+
+def rotary(
+    x: Tensor,
+    base: float = 10_000.0,
+    factor: float = 1.0,
+    low_factor: float = 1.0,
+    high_factor: float = 4.0,
+    first_context: int = 8192,
+    start: int = 0,
+) -> Tensor:
+    T, D = x.shape[-2:]
+    positions = torch.arange(start, start + T, dtype=torch.float64)
+    angles = torch.outer(positions, frequencies(D, base, factor, low_factor, high_factor, first_context)).to(x.device)
+    turned = torch.complex(*wide(x).unflatten(-1, (2, D // 2)).unbind(-2)) * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
 def softmax(z: Tensor) -> Tensor:
     return F.softmax(z, dim=-1)
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))  # shared by groups of queries
     # not F.scaled_dot_product_attention: a query with one key has gradients that are 0, and its fused form has 1e-7
     T, S = q.shape[-2], k.shape[-2]
-    future = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)  # the queries are the last T of S
-    return F.softmax((q @ k.mT * scale).masked_fill(future, -math.inf), dim=-1) @ v
+    hidden = torch.ones(T, S, dtype=torch.bool, device=q.device).triu(S - T + 1)  # the queries are the last T of S
+    if window is not None:
+        hidden |= torch.ones_like(hidden).tril(S - T - window)
+    return F.softmax((q @ k.mT * scale).masked_fill(hidden, -math.inf), dim=-1) @ v
 
 
 def multi_head_attention(
-    x: Tensor, w_q: Tensor, w_k: Tensor, w_v: Tensor, w_o: Tensor, heads: int, scale: float | None = None
+    x: Tensor,
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    w_o: Tensor,
+    b_q: Tensor | float = 0.0,
+    b_k: Tensor | float = 0.0,
+    b_v: Tensor | float = 0.0,
+    b_o: Tensor | float = 0.0,
+    gamma_q: Tensor | None = None,
+    gamma_k: Tensor | None = None,
+    *,
+    heads: int,
+    key_value_heads: int | None = None,
+    scale: float | None = None,
+    window: int | None = None,
+    epsilon: float = 1e-5,
+    start: int = 0,
+    **turning: float,
 ) -> Tensor:
-    q, k, v = ((x @ w).reshape(*x.shape[:2], heads, -1).transpose(1, 2) for w in (w_q, w_k, w_v))
-    context = causal_attention(q, k, v, q.shape[-1] ** -0.5 if scale is None else scale)
-    return context.transpose(1, 2).flatten(2) @ w_o
+    D = w_q.shape[1] // heads
+    q, k, v = (
+        (x @ w + b).unflatten(-1, (-1, D)).transpose(1, 2) for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v))
+    )
+    if gamma_q is not None and gamma_k is not None:
+        q, k = rms_norm(q, gamma_q, epsilon), rms_norm(k, gamma_k, epsilon)
+    if turning:
+        q, k = (rotary(each, **turning, start=start) for each in (q, k))
+    context = causal_attention(q, k, v, D**-0.5 if scale is None else scale, window)
+    return context.transpose(1, 2).flatten(2) @ w_o + b_o
 
 
 def silu(x: Tensor) -> Tensor:
     return F.silu(x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def mlp(x: Tensor, w_up: Tensor, w_down: Tensor, b_up: Tensor, b_down: Tensor) -> Tensor:
+    return gelu(x @ w_up + b_up) @ w_down + b_down
 
 
 def swiglu(x: Tensor, w_gate: Tensor, w_up: Tensor, w_down: Tensor) -> Tensor:
@@ -85,27 +154,53 @@ def linear_cross_entropy(x: Tensor, w: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(x @ w, targets)
 
 
-def block(x: Tensor, heads: int, **parameters: Tensor) -> Tensor:
-    normed = layer_norm(x, **within(parameters, "norm_1."))
-    x = x + multi_head_attention(normed, **within(parameters, "attention."), heads=heads)
-    return x + swiglu(layer_norm(x, **within(parameters, "norm_2.")), **within(parameters, "feed_forward."))
+def norm(x: Tensor, epsilon: float = 1e-5, **parameters: Tensor) -> Tensor:
+    return (layer_norm if "beta" in parameters else rms_norm)(x, **parameters, epsilon=epsilon)
 
 
-def gpt(tokens: Tensor, targets: Tensor, heads: int, **parameters: Tensor) -> Tensor:
-    x = positions(embedding(tokens, parameters["embedding.token"]), parameters["embedding.position"])
-    for n in range(len({name.split(".")[1] for name in parameters if name.startswith("blocks.")})):
-        x = block(x, heads, **within(parameters, f"blocks.{n}."))
-    return linear_cross_entropy(layer_norm(x, **within(parameters, "norm.")), parameters["head.w_lm"], targets)
+def feed_forward(x: Tensor, **parameters: Tensor) -> Tensor:
+    return (swiglu if "w_gate" in parameters else mlp)(x, **parameters)
+
+
+def block(x: Tensor, heads: int, epsilon: float = 1e-5, **given: Any) -> Tensor:
+    settings = {name: setting for name, setting in given.items() if not isinstance(setting, Tensor)}
+    normed = norm(x, epsilon, **within(given, "norm_1."))
+    x = x + multi_head_attention(normed, **within(given, "attention."), **settings, heads=heads, epsilon=epsilon)
+    return x + feed_forward(norm(x, epsilon, **within(given, "norm_2.")), **within(given, "feed_forward."))
+
+
+def gpt(
+    tokens: Tensor,
+    targets: Tensor,
+    epsilon: float = 1e-5,
+    window: int | None = None,
+    full_blocks: int = 0,
+    **given: Any,
+) -> Tensor:
+    settings = {name: setting for name, setting in given.items() if not isinstance(setting, Tensor)}
+    x = embedding(tokens, given["embedding.token"])
+    if "embedding.position" in given:
+        x = positions(x, given["embedding.position"])
+    for n in range(len({name.split(".")[1] for name in given if name.startswith("blocks.")})):
+        seen = window if n >= full_blocks else None
+        x = block(x, epsilon=epsilon, window=seen, **within(given, f"blocks.{n}."), **settings)
+    head = given["head.w_lm"] if "head.w_lm" in given else given["embedding.token"].T  # tied
+    return linear_cross_entropy(norm(x, epsilon, **within(given, "norm.")), head, targets)
 
 
 LAYERS: dict[str, Callable[..., Tensor]] = {
     "linear": linear,
+    "bias": bias,
     "embedding": embedding,
     "positions": positions,
     "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "rotary": rotary,
     "softmax": softmax,
     "causal_attention": causal_attention,
     "multi_head_attention": multi_head_attention,
+    "gelu": gelu,
+    "mlp": mlp,
     "silu": silu,
     "swiglu": swiglu,
     "cross_entropy": cross_entropy,
@@ -115,7 +210,7 @@ LAYERS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def within(tensors: dict[str, Tensor], scope: str) -> dict[str, Any]:
+def within(tensors: dict[str, Any], scope: str) -> dict[str, Any]:
     """Those whose names begin with `scope`, by the rest of the name."""
     return {name.removeprefix(scope): tensor for name, tensor in tensors.items() if name.startswith(scope)}
 

@@ -1,0 +1,30 @@
+"""y = x + b: one vector, added to every row."""
+
+from typing import NamedTuple
+
+from jaxtyping import Inexact
+
+from .arrays import Array, column_sums
+
+
+class BiasCache(NamedTuple):
+    """Nothing: the gradients of a sum need neither of its terms."""
+
+
+def bias_forward(x: Inexact[Array, "*batch C"], b: Inexact[Array, "C"]) -> tuple[Inexact[Array, "*batch C"], BiasCache]:
+    r"""Add b to each row of x.
+
+    $$ y = x + b $$
+    """
+    return x + b, BiasCache()
+
+
+def bias_backward(
+    dy: Inexact[Array, "*batch C"], cache: BiasCache
+) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"]]:
+    r"""A sum passes its gradient to both terms; b was used by every row, so its own adds up over them.
+
+    $$ \mathrm{d}x = \mathrm{d}y $$
+    $$ \mathrm{d}b = \sum_{\mathrm{rows}} \mathrm{d}y $$
+    """
+    return dy, column_sums(dy)  # y = x + b, broadcast over the rows

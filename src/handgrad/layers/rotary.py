@@ -1,0 +1,94 @@
+"""Rotary positions: each pair of a head's entries is turned by an angle that grows with the position."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Inexact
+
+from .arrays import Array
+
+
+class Rotary(NamedTuple):
+    """How fast the pairs turn. A factor of 1 is plain rotary; Llama 3.1 and later have 8 or 32."""
+
+    base: float = 10_000.0
+    """The slowest pair turns by nearly 1 / base radians a position."""
+    factor: float = 1.0
+    """How many times slower the slow pairs turn than they were first trained to."""
+    low_factor: float = 1.0
+    """Pairs that turn fewer times than this in the first context are slowed down wholly."""
+    high_factor: float = 4.0
+    """Pairs that turn more often than this in it are left as they are; those between, in part."""
+    first_context: int = 8192
+    """The length that the model was first trained with."""
+
+
+class RotaryCache(NamedTuple):
+    cos: Array
+    sin: Array
+
+
+def rotary_forward(
+    x: Inexact[Array, "B H T D"], *, rotary: Rotary = Rotary(), start: int = 0
+) -> tuple[Inexact[Array, "B H T D"], RotaryCache]:
+    r"""Turn entry i and entry i + D/2 of each vector, as the coordinates of a point, by the angle of its position.
+
+    $$ y_i = x_i \cos\theta_{ti} - x_{i + D/2} \sin\theta_{ti}, \qquad
+       y_{i + D/2} = x_{i + D/2} \cos\theta_{ti} + x_i \sin\theta_{ti} $$
+    $$ \theta_{ti} = (\mathrm{start} + t)\, f_i, \qquad f_i = \mathrm{base}^{-2i/D} $$
+
+    for i below D/2; D is even. Queries and keys are turned alike, so that their product depends on the *difference* of
+    their positions only: $\langle R_t q, R_s k \rangle = \langle q, R_{s-t}\, k \rangle$. Pairs are halves apart, as
+    GPT-NeoX and Hugging Face have them; Llama's own code pairs neighbours, with the columns of its matrices in another
+    order. `rotary_frequencies` says how a factor changes $f_i$.
+
+    Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
+    """
+    cos, sin = _turns(x.shape[-1], start, x.shape[2], rotary, x.real.dtype)
+    return _rotate(x, cos, sin), RotaryCache(cos, sin)
+
+
+def rotary_backward(dy: Inexact[Array, "B H T D"], cache: RotaryCache) -> Inexact[Array, "B H T D"]:
+    r"""Turn back: a rotation's transpose is its inverse, the rotation by the opposite angle.
+
+    $$ \mathrm{d}x_i = \mathrm{d}y_i \cos\theta_{ti} + \mathrm{d}y_{i + D/2} \sin\theta_{ti}, \qquad
+       \mathrm{d}x_{i + D/2} = \mathrm{d}y_{i + D/2} \cos\theta_{ti} - \mathrm{d}y_i \sin\theta_{ti} $$
+    """
+    return _rotate(dy, cache.cos, -cache.sin)
+
+
+def rotary_frequencies(D: int, rotary: Rotary = Rotary()) -> Float[Array, "half"]:
+    r"""f, radians a position, of the D/2 pairs.
+
+    $$ f_i = \mathrm{base}^{-2i/D} \left( s_i + \frac{1 - s_i}{\mathrm{factor}} \right), \qquad
+       s_i = \frac{n_i - \mathrm{low\_factor}}{\mathrm{high\_factor} - \mathrm{low\_factor}}
+       \text{, held between 0 and 1} $$
+
+    with $n_i = \mathrm{first\_context}\,\mathrm{base}^{-2i/D} / 2\pi$, the turns of a pair in the first context. What
+    turns slowly is slowed down, so that a longer context shows no angle that training has not shown; what turns fast
+    tells neighbours apart, and stays.
+
+    Source: the rule that Meta published with Llama 3.1, 2024.
+    """
+    frequencies: Array = rotary.base ** (-np.arange(0, D, 2) / D)
+    turns = rotary.first_context * frequencies / (2 * np.pi)
+    kept = np.clip((turns - rotary.low_factor) / (rotary.high_factor - rotary.low_factor), 0, 1)
+    return frequencies * (kept + (1 - kept) / rotary.factor)
+
+
+@lru_cache(maxsize=8)
+def _turns(D: int, start: int, T: int, rotary: Rotary, dtype: np.dtype) -> tuple[Array, Array]:
+    """cos θ and sin θ, (T, D/2) each, from angles in float64: a late position's would lose digits in float32."""
+    angles = np.outer(np.arange(start, start + T), rotary_frequencies(D, rotary))
+    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+
+
+def _rotate(x: Array, cos: Array, sin: Array) -> Array:
+    half = x.shape[-1] // 2
+    x_1, x_2 = x[..., :half], x[..., half:]
+    y = np.empty_like(x)
+    y_1, y_2 = y[..., :half], y[..., half:]
+    np.subtract(x_1 * cos, x_2 * sin, out=y_1)
+    np.add(x_2 * cos, x_1 * sin, out=y_2)
+    return y
