@@ -9,10 +9,22 @@ The forward/backward pairs are in `handgrad.layers`, their proof in `handgrad.pr
 
 from importlib.metadata import version
 
-from . import layers, proof, training
+from . import interop, layers, proof, training
 from .errors import HandgradError
-from .model import Model, ModelConfig, load
+from .interop import export, load
+from .model import Model, ModelConfig
 from .proof import trace
 
-__all__ = ["HandgradError", "Model", "ModelConfig", "layers", "load", "proof", "trace", "training"]
+__all__ = [
+    "HandgradError",
+    "Model",
+    "ModelConfig",
+    "export",
+    "interop",
+    "layers",
+    "load",
+    "proof",
+    "trace",
+    "training",
+]
 __version__ = version("handgrad")

@@ -6,7 +6,16 @@ from .decoder import Decoder
 from .generate import DEFAULT_TEMPERATURE, DEFAULT_TOKENS, generate_tokens, next_token_probabilities
 from .gpt import gpt_backward, gpt_forward, loss_backward, loss_backward_parts, loss_forward
 from .initial import initial_parameters
-from .model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load
+from .model import (
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    Model,
+    SpecialTokens,
+    load,
+    load_tokenizer,
+    read_special_tokens,
+)
 from .parameters import (
     BlockParameters,
     GPTParameters,
@@ -18,7 +27,7 @@ from .parameters import (
     parameters_by_part,
 )
 from .tokenizer import Tokenizer
-from .weights import load_metadata, load_parameters, tensors_to_bytes
+from .weights import load_metadata, load_parameters, open_tensors, tensors_to_bytes
 
 __all__ = [
     "CONFIG_FILE",
@@ -32,6 +41,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Parameters",
+    "SpecialTokens",
     "Tokenizer",
     "block_backward",
     "block_forward",
@@ -45,11 +55,14 @@ __all__ = [
     "load",
     "load_metadata",
     "load_parameters",
+    "load_tokenizer",
     "loss_backward",
     "loss_backward_parts",
     "loss_forward",
     "named_shapes",
     "next_token_probabilities",
+    "open_tensors",
     "parameters_by_part",
+    "read_special_tokens",
     "tensors_to_bytes",
 ]

@@ -1,7 +1,7 @@
 """Sampling: one token after the other, each drawn from the model's distribution for the next."""
 
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Inexact
@@ -17,41 +17,55 @@ DEFAULT_TEMPERATURE = 0.8
 
 
 def generate_tokens(
-    prompt: Array,
+    prompts: Sequence[Array],
     parameters: GPTParameters,
     config: ModelConfig,
     *,
+    tokens: float = np.inf,
+    ends: Container[int] = (),
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
-) -> Iterator[int]:
-    """Go on with a prompt of at least one token, without end.
+) -> Iterator[tuple[int, int]]:
+    """Go on with prompts of at least one token each, side by side: (which of them, its next token), as they are drawn.
 
-    The model sees up to `context` tokens. Once they are full it forgets the oldest quarter: learned positions are
-    absolute, so a window that has moved must be read anew, and doing that for every token would keep nothing.
-    temperature divides the logits (0: always the most probable token); top_k keeps the k most probable tokens; top_p
-    then keeps the smallest set of them whose probabilities add up to p. The same seed draws the same tokens.
+    Each goes on until it has so many `tokens`, or until one of `ends` is drawn. All read the same positions at a time:
+    one whose prompt is longer takes from it what another one draws, so no position is ever filled with padding.
+
+    The model sees up to `context` tokens. Once they are full it forgets the oldest quarter: positions are absolute, so
+    a window that has moved must be read anew, and doing that for every token would keep nothing. temperature divides
+    the logits (0: always the most probable token); top_k keeps the k most probable tokens; top_p then keeps the
+    smallest set of them whose probabilities add up to p. The same seed draws the same tokens.
     """
     check_sampling(temperature, top_k, top_p)
-    generator = np.random.default_rng(seed)
-    decoder = Decoder(parameters, config)
-    window = list(prompt[-config.context :])
-    unread = window
-    while True:
-        logits = decoder.read(np.array([unread]))[0]
-        if not np.isfinite(logits).all():
-            raise HandgradError("the model's logits are not finite; its weights cannot be used")
-        probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-        token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
-        token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
-        yield token
-        window.append(token)
-        unread = [token]
-        if decoder.length == config.context:
+    generators = [
+        np.random.default_rng(seed if seed is None or not row else (seed, row)) for row in range(len(prompts))
+    ]
+    decoder = Decoder(parameters, config, len(prompts))
+    windows = [list(prompt[-config.context :]) for prompt in prompts]
+    drawn = [0] * len(prompts)
+    going = list(range(len(prompts)))
+    while going:
+        end = min(len(windows[row]) for row in going)
+        unread = np.zeros((len(windows), end - decoder.length), np.int64)  # what has ended reads zeros, and is not asked
+        for row in going:
+            unread[row] = windows[row][decoder.length : end]
+        logits = decoder.read(unread)
+        for row in [row for row in going if len(windows[row]) == end]:
+            if not np.isfinite(logits[row]).all():
+                raise HandgradError("the model's logits are not finite; its weights cannot be used")
+            probabilities = next_token_probabilities(logits[row], temperature, top_k, top_p)
+            token = int(np.searchsorted(np.cumsum(probabilities), generators[row].random(), side="right"))
+            token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
+            yield row, token
+            windows[row].append(token)
+            drawn[row] += 1
+            if token in ends or drawn[row] >= tokens:
+                going.remove(row)
+        if end == config.context:
             decoder.forget()
-            window = window[-(config.context - config.context // 4) :]
-            unread = window
+            windows = [window[end + 1 - (config.context - config.context // 4) :] for window in windows]
 
 
 def next_token_probabilities(

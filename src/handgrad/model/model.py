@@ -1,13 +1,11 @@
 """A model as a user holds it: config, parameters and tokenizer, and the folder that keeps the three."""
 
-import itertools
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Inexact, Integer
@@ -23,6 +21,16 @@ from .tokenizer import Tokenizer
 from .weights import load_parameters, tensors_to_bytes
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
+SAMPLING = {"temperature": DEFAULT_TEMPERATURE, "top_k": None, "top_p": None}
+
+
+class SpecialTokens(NamedTuple):
+    """Tokens that stand for no text. Both have the names that Hugging Face gives them, in config.json too."""
+
+    bos_token_id: int | None = None
+    """What a text begins with that has no prompt."""
+    eos_token_id: tuple[int, ...] = ()
+    """What ends a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +40,7 @@ class Model:
     config: ModelConfig
     parameters: Parameters
     tokenizer: Tokenizer
+    special: SpecialTokens = SpecialTokens()
 
     def logits(self, tokens: Any) -> Inexact[Array, "... T V"]:
         """The logits of the next token at every position, (B, T, V), or (T, V) for one sequence."""
@@ -60,6 +69,24 @@ class Model:
         """A continuation of the prompt, without the prompt. `sampling`: temperature, top_k, top_p, stop, seed."""
         return "".join(self.generate_stream(prompt, tokens, **sampling))
 
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        tokens: int = DEFAULT_TOKENS,
+        *,
+        stop: str | Sequence[str] = (),
+        **sampling: Any,
+    ) -> list[str]:
+        """The continuations of several prompts, written side by side; the first is as `generate` writes it alone."""
+        drawn: list[list[int]] = [[] for _ in prompts]
+        starts, stops = [self._start(prompt) for prompt in prompts], _stops(stop)
+        for row, token in self._drawn(starts, tokens, **sampling):
+            drawn[row].append(token)
+        return [
+            "".join(until(self.tokenizer.decode_stream(new, start), stops))
+            for start, new in zip(starts, drawn, strict=True)
+        ]
+
     def generate_stream(
         self,
         prompt: str = "",
@@ -73,25 +100,11 @@ class Model:
     ) -> Iterator[str]:
         """The same as `generate`, piece by piece as the tokens are drawn.
 
-        It ends before the first `stop` (one text or several), or after so many tokens.
+        It ends before the first `stop` (one text or several), with a token that ends a text, or after so many tokens.
         """
-        if tokens < 1:
-            raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
-        check_sampling(temperature, top_k, top_p)
-        stops = [stop] if isinstance(stop, str) else list(stop)
-        if "" in stops:
-            raise HandgradError("stop: an empty text would end it before it began")
-        start = self.tokenizer.encode(prompt) if prompt else self._start()
-        drawn = generate_tokens(
-            start,
-            self.parameters.tree,
-            self.config,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-        return until(self.tokenizer.decode_stream(itertools.islice(drawn, min(tokens, sys.maxsize))), stops)
+        start, stops = self._start(prompt), _stops(stop)
+        drawn = self._drawn([start], tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        return until(self.tokenizer.decode_stream((token for _, token in drawn), start), stops)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the folder that `load` reads, with checksums."""
@@ -101,15 +114,29 @@ class Model:
 
     def files(self) -> dict[str, bytes]:
         """The files that `save` writes, by name."""
-        config = {"model_type": "handgrad", **self.config.to_dict()}
+        special = {name: x for name, x in self.special._asdict().items() if x not in (None, ())}
+        config = {"model_type": "handgrad", **self.config.to_dict(), **special}
         return {
             CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
             TOKENIZER_FILE: (self.tokenizer.to_json() + "\n").encode(),
             WEIGHTS_FILE: tensors_to_bytes({"": self.parameters}),
         }
 
-    def _start(self) -> Array:
-        """Where a text without a prompt begins: after a line's end, or after token 0 where the vocabulary has none."""
+    def _drawn(self, starts: Sequence[Array], tokens: int, **sampling: Any) -> Iterator[tuple[int, int]]:
+        """As `generate_tokens`; what is wrong is refused at once, and not when the first token is asked for."""
+        if tokens < 1:
+            raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
+        check_sampling(*(sampling.get(name, default) for name, default in SAMPLING.items()))
+        ends = self.special.eos_token_id
+        return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, ends=ends, **sampling)
+
+    def _start(self, prompt: str) -> Array:
+        """The tokens of a prompt. Without one, a text begins after the token that says so; else after a line's end, or
+        after token 0 where the vocabulary has none."""
+        if prompt and len(tokens := self.tokenizer.encode(prompt)):
+            return tokens
+        if self.special.bos_token_id is not None:
+            return np.array([self.special.bos_token_id], np.int32)
         try:
             return self.tokenizer.encode("\n")
         except TextError:
@@ -139,22 +166,51 @@ def load(path: str | PathLike[str]) -> Model:
     """
     folder = Path(path)
     require_folder(folder)
-    config = _read_config(folder / CONFIG_FILE)
+    config, special = _read_config(folder / CONFIG_FILE)
+    tokenizer = load_tokenizer(folder, config)
+    (parameters,) = load_parameters(folder / WEIGHTS_FILE, config)
+    check_unless_being_written(folder, (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE))
+    return Model(config, parameters, tokenizer, special)
+
+
+def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """That of a model's folder, whose tokens the model must know; some models have room for more."""
     tokenizer = Tokenizer.load(folder / TOKENIZER_FILE)
-    if tokenizer.vocabulary != config.vocabulary:
+    if tokenizer.vocabulary > config.vocabulary:
         raise ConfigError(
             f"{folder / CONFIG_FILE}: vocabulary: {config.vocabulary}, but {TOKENIZER_FILE} has {tokenizer.vocabulary}"
         )
-    (parameters,) = load_parameters(folder / WEIGHTS_FILE, config)
-    check_unless_being_written(folder, (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE))
-    return Model(config, parameters, tokenizer)
+    return tokenizer
 
 
-def _read_config(path: Path) -> ModelConfig:
+def read_special_tokens(fields: Mapping[str, Any], vocabulary: int) -> SpecialTokens:
+    """Those of a config.json; one that is no token of the vocabulary is a `ConfigError`."""
+    found = {}
+    for name in SpecialTokens._fields:
+        value = fields.get(name)
+        listed = value if isinstance(value, list) else [] if value is None else [value]
+        for token in listed:
+            if type(token) is not int or not 0 <= token < vocabulary:
+                raise ConfigError(f"{name}: {json.dumps(value)} is not a token from 0 to {vocabulary - 1}")
+        found[name] = tuple(listed)
+    bos = found["bos_token_id"]
+    return SpecialTokens(bos[0] if bos else None, found["eos_token_id"])
+
+
+def _stops(stop: str | Sequence[str]) -> list[str]:
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    if "" in stops:
+        raise HandgradError("stop: an empty text would end it before it began")
+    return stops
+
+
+def _read_config(path: Path) -> tuple[ModelConfig, SpecialTokens]:
     fields = read_json_object(path)
     if (model_type := fields.pop("model_type", None)) != "handgrad":
         raise ConfigError(f'{path}: model_type: {json.dumps(model_type)}; expected "handgrad"')
+    special = {name: fields.pop(name, None) for name in SpecialTokens._fields}
     try:
-        return ModelConfig.from_dict(fields)
+        config = ModelConfig.from_dict(fields)
+        return config, read_special_tokens(special, config.vocabulary)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None

@@ -64,8 +64,6 @@ class Tokenizer:
             inner = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare exceptions
             raise TextError(f"{path}: not a tokenizer file: {error}") from None
-        if sorted(inner.get_vocab().values()) != list(range(inner.get_vocab_size())):
-            raise TextError(f"{path}: its tokens are not numbered from 0 to {inner.get_vocab_size() - 1}")
         return cls(inner)
 
     def to_json(self) -> str:
@@ -73,8 +71,8 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens."""
-        return self.inner.get_vocab_size()
+        """The number of tokens; where some numbers stand for none, they count too."""
+        return max(self.inner.get_vocab().values(), default=-1) + 1
 
     def encode(self, text: str) -> Array:
         """The tokens of a text, (N,). A character that the tokenizer cannot express is a `TextError`."""
@@ -118,11 +116,13 @@ class Tokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         return self.inner.decode([int(token) for token in tokens])
 
-    def decode_stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """The text piece by piece, each as soon as its characters are complete."""
+    def decode_stream(self, tokens: Iterable[int], after: Iterable[int] = ()) -> Iterator[str]:
+        """The text piece by piece, each as soon as its characters are complete; `after`: the tokens before them."""
         stream = DecodeStream(skip_special_tokens=True)
-        read: list[int] = []
-        written = 0
+        read = [int(token) for token in after]
+        for token in read:
+            stream.step(self.inner, token)
+        written = len(self.decode(read))
         for token in tokens:
             read.append(int(token))
             piece = stream.step(self.inner, read[-1])

@@ -1,0 +1,77 @@
+"""Models in folders: our own, and those in Hugging Face's layout."""
+
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .. import model
+from ..errors import ConfigError, HandgradError
+from ..files import read_json_object, require_folder, write_atomically
+from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load_tokenizer
+from .config import read_config, write_config
+from .weights import DTYPES, read_weights, weights_to_bytes
+
+OURS = "handgrad"
+
+
+def load(path: str | PathLike[str]) -> Model:
+    """The model in a folder: a run, what `Model.save` wrote, or one of Hugging Face (GPT-2, Llama, Mistral, Qwen 2, 3).
+
+    The latter has config.json, model.safetensors (or parts of it with an index) and tokenizer.json. What the model
+    would not compute as its config says is refused by name, before any weight is read. No pickle is read, and no code
+    of the folder runs.
+    """
+    folder = Path(path)
+    require_folder(folder)
+    options = read_json_object(folder / CONFIG_FILE)
+    if options.get("model_type") in (None, OURS):
+        return model.load(folder)
+    try:
+        family, config, special = read_config(options)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from None
+    tokenizer = load_tokenizer(folder, config)
+    return Model(config, read_weights(folder, config, family), tokenizer, special)
+
+
+def export(model: Model, path: str | PathLike[str], dtype: str = "float32") -> str:
+    """Write a folder that `transformers` opens, and tell which of its classes does.
+
+    Where none has the model's architecture, a `ConfigError` says which of its parts has no counterpart.
+    """
+    if dtype not in DTYPES:
+        raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise HandgradError(f"{folder}: is there already; choose another name")
+    family, options = write_config(model.config, model.special, dtype)
+    files: dict[str, bytes | str] = {
+        TOKENIZER_FILE: model.tokenizer.to_json() + "\n",
+        "tokenizer_config.json": _json(_tokenizer_options(model)),
+        "generation_config.json": _json({name: options[name] for name in ("bos_token_id", "eos_token_id")}),
+        WEIGHTS_FILE: weights_to_bytes(model.parameters, family, dtype),
+        CONFIG_FILE: _json(options),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():  # the config last: a folder without it is none
+        write_atomically(folder / name, content)
+    return family.architectures[0]
+
+
+def _tokenizer_options(model: Model) -> dict[str, Any]:
+    """How transformers wraps the tokenizer; clean_up would change texts after the fact."""
+    options: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.config.context,
+        "clean_up_tokenization_spaces": False,
+    }
+    roles = {"bos_token": model.special.bos_token_id, "eos_token": next(iter(model.special.eos_token_id), None)}
+    for role, token in roles.items():
+        if token is not None and (text := model.tokenizer.inner.id_to_token(token)) is not None:
+            options[role] = text
+    return options
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
