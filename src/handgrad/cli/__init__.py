@@ -12,6 +12,7 @@ from ..machine import keep_freed_memory
 from .check import check
 from .compare import compare
 from .evaluate import evaluate
+from .export import export
 from .generate import generate
 from .info import info
 from .kit import kit
@@ -38,6 +39,7 @@ app.command()(watch)
 app.command()(generate)
 app.command()(evaluate)
 app.command()(info)
+app.command()(export)
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,20 +18,32 @@ from ..proof import (
     MUTATIONS,
     Case,
     Mutation,
+    Verdict,
     all_cases,
     check_against_torch,
+    check_along,
     check_case,
     check_mutations,
     loss_of_right_gradients,
+    model_case,
 )
+from .model import load_model
 from .terminal import make_room
 
 
 def check(
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. Without "
+            "it: those of every layer and of small models of every family.",
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", metavar="NAME", help="Only this layer, such as layer_norm; or block, or gpt: the whole model."
+            "--layer", metavar="NAME", help="Only this case, such as layer_norm, block, gpt (a whole model) or llama."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
@@ -47,13 +60,16 @@ def check(
         ),
     ] = False,
 ) -> None:
-    """Prove every gradient: each layer's, a block's, and a whole small GPT's.
+    """Prove every gradient: each layer's, a block's, and whole small models'; or those of a model of yours.
 
     Each backward is run in float64 on random inputs, with a random cotangent, and every entry of what it returns is
     compared with the complex step: Im f(x + ih) / h, h = 1e-30, which is exact to rounding. The relative error is the
-    largest difference over the largest entry. A wrong gradient ends the command with status 1, as does a mutation that
-    is not caught.
+    largest difference over the largest entry. A model's tensors are compared along a random direction each, on a few
+    random tokens; --against torch compares every entry there, too. A wrong gradient ends the command with status 1, as
+    does a mutation that is not caught.
     """
+    if run is not None and (layer is not None or mutations):
+        raise HandgradError(f"{'--layer' if layer is not None else '--mutations'}: not with a model; leave out {run}")
     cases = all_cases(seed)
     if layer is not None and layer not in cases:
         raise HandgradError(f"--layer: no layer {layer!r}; there are {', '.join(cases)}")
@@ -61,20 +77,28 @@ def check(
         raise HandgradError("--mutations: these are checked by the complex step; leave out --against")
     console = Console(highlight=False)
     make_room(console)
-    if mutations:
+    if run is not None:
+        good = _check_gradients(console, {"gpt": model_case(load_model(run), seed)}, seed, against, along=True)
+    elif mutations:
         good = _check_mutations(console, layer, seed)
     else:
         good = _check_gradients(console, {layer: cases[layer]} if layer else cases, seed, against)
     raise typer.Exit(0 if good else 1)
 
 
-def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, against: str | None) -> bool:
+def _check_gradients(
+    console: Console, cases: Mapping[str, Case], seed: int, against: str | None, along: bool = False
+) -> bool:
+    """`along`: each gradient along one direction, since there are too many entries."""
     start = time.perf_counter()
     what = "value or gradient of" if against else "gradient of"
     table = Table("layer", what, "shape", "error", "", box=None, header_style="bold", pad_edge=False)
-    verdicts = []
+    verdicts: list[Verdict] = []
     for name, case in cases.items():
-        for row, verdict in enumerate(check_against_torch(case, name, seed) if against else check_case(case, seed)):
+        found = check_against_torch(case, name, seed) if against else (check_along if along else check_case)(case, seed)
+        if along:
+            found = track(found, "checking", len(case.inputs) + bool(against), console=console, transient=True)
+        for row, verdict in enumerate(found):
             verdicts.append(verdict)
             table.add_row(
                 "" if row else name,
@@ -87,6 +111,8 @@ def _check_gradients(console: Console, cases: Mapping[str, Case], seed: int, aga
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)
     compared = "values and gradients against PyTorch" if against else "gradients against the complex step"
+    if along and not against:
+        compared += ", each along a random direction"
     console.print(
         f"\n{len(verdicts)} {compared}: "
         f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'} in {time.perf_counter() - start:.1f} s\n"

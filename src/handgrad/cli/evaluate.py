@@ -31,8 +31,8 @@ def evaluate(
 ) -> None:
     """Measure a model on texts: loss, perplexity, bits a character and a byte.
 
-    Every token but the first counts once. The text is read in windows as long as the model's context, of which each
-    begins without a past: a model that saw all that came before would do a little better.
+    Every token but the first counts once. The text is read in windows as long as the model's context (1024
+    tokens at most), of which each begins without a past: a model that saw all that came before would do a little better.
     """
     model = load_model(run)
     if glob is not None and data is None:

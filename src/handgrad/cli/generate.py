@@ -1,6 +1,6 @@
 """handgrad generate: let a model write."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,14 @@ from .model import RunFolder, load_model
 
 def generate(
     run: RunFolder,
-    prompt: Annotated[str, typer.Option(help="The text to go on from; without it, the model begins a line.")] = "",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The text to go on from; without it, the model begins one. Given several times, all are written side "
+            "by side, and printed when the last one is done.",
+        ),
+    ] = None,
     tokens: Annotated[int, typer.Option(min=1, help="The most tokens to write.")] = DEFAULT_TOKENS,
     stop: Annotated[
         list[str] | None,
@@ -29,14 +36,18 @@ def generate(
 ) -> None:
     """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
     model = load_model(run)
-    stops = [text.replace("\\n", "\n") for text in stop or []]
+    sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    sampling["stop"] = [text.replace("\\n", "\n") for text in stop or []]
+    prompts = prompt or [""]
     try:
-        pieces = model.generate_stream(
-            prompt, tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stops, seed=seed
-        )
+        if len(prompts) > 1:
+            for each, text in zip(prompts, model.generate_batch(prompts, tokens, **sampling), strict=True):
+                print(f"{each}{text}\n")
+            return
+        pieces = model.generate_stream(prompts[0], tokens, **sampling)
     except TextError as error:
         raise TextError(f"--prompt: {error}") from None
-    print(prompt, end="", flush=True)
+    print(prompts[0], end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
     print()

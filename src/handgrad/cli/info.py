@@ -86,7 +86,7 @@ def _training(run: Path, record: Record, checkpoint: Path) -> Rows:
     rows: Rows = [
         ("text", names_of(record.sources) + files),
         ("tokenizer", record.recipe.tokenizer.tokenizer),
-        ("preset", record.preset),
+        ("started from", record.init.folder) if record.init else ("preset", record.preset),
         ("shards", str(record.recipe.training.shards)),
         ("steps", f"{step:,} of {record.recipe.training.steps:,}"),
         ("made by", ", ".join(f"{name} {version}" for name, version in record.made_by.items())),

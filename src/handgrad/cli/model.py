@@ -7,11 +7,17 @@ from typing import Annotated
 import typer
 
 from ..errors import HandgradError
-from ..model import Model, load
+from ..interop import load
+from ..model import Model
 from ..training import PREVIOUS
 
 RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1, or its best weights: runs/1/best.")
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder, such as runs/1, or its best weights: runs/1/best; or a Hugging Face folder of GPT-2, "
+        "Llama, Mistral, Qwen 2 or 3.",
+    ),
 ]
 
 

@@ -27,9 +27,11 @@ from ..training import (
     names_of,
     read_data,
     read_plan,
+    recipe_for,
     refuse_a_run,
     resume_run,
 )
+from .model import load_model
 from .terminal import FULL_WIDTH, interruptible, make_room, plain_console
 
 MANY_PASSES = 50
@@ -122,6 +124,15 @@ def train(
             help="How many shards are worked on at once; never changes a result.  [default: all, one a core at most]",
         ),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            rich_help_panel=SETTINGS,
+            help="Start from this model, a run or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3: its "
+            "architecture, tokenizer and weights, and small steps on sequences of up to 256 tokens (--set length=N).",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -163,12 +174,12 @@ def train(
         _show_fields(console, preset, settings)
         return
     if resume is not None:
-        refused = {"--out": out, "--preset": preset, "--config": config, "--glob": glob}
+        refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
         if given := [name for name, value in refused.items() if value is not None]:
             raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
         run = _resumed(resume, settings, data or [], threads)
     else:
-        run = _created(out, preset, config, settings, data, glob, threads)
+        run = _created(out, init, preset, config, settings, data, glob, threads)
     with run:
         _show_start(run, console)
         _train(run, minutes, console)
@@ -176,6 +187,7 @@ def train(
 
 def _created(
     out: Path | None,
+    init: Path | None,
     preset: str | None,
     config: Path | None,
     settings: dict[str, Any],
@@ -192,11 +204,14 @@ def _created(
         data = plan.data if data is None else data
         glob = plan.glob if glob is None else glob
         settings = plan.settings | settings
+    if init is not None and preset is not None:
+        raise HandgradError(f"--preset: not with --init; the model in {init} has its own architecture")
+    model = load_model(init) if init else None
     preset = DEFAULT_PRESET if preset is None else preset
-    recipe = make_recipe(settings, preset)
+    recipe = recipe_for(model, settings) if model else make_recipe(settings, preset)
     text = read_data(data or [], glob)
     try:
-        return create_run(out, preset, recipe, text, threads)
+        return create_run(out, preset if model is None else "", recipe, text, threads, (init, model) if init else None)
     except TextError as error:
         raise TextError(f"{names_of(data or [])}: {error}") from None
 
@@ -219,10 +234,10 @@ def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: i
 
 def _show_start(run: Run, console: Console) -> None:
     model, corpus, config = run.trainer.model, run.trainer.corpus, run.trainer.config
-    kind = {"chars": "different characters", "bytes": "bytes", "bpe": "byte pairs"}[
+    kind = {"chars": "different characters", "bytes": "bytes", "bpe": "byte pairs", "model": "tokens"}[
         run.record.recipe.tokenizer.tokenizer
     ]
-    passes = config.steps * config.batch * model.config.context / len(corpus.training)
+    passes = config.steps * config.batch * run.trainer.length / len(corpus.training)
     for note in run.notes:
         console.print(note)
     texts = f"{run.record.documents:,} texts, " if run.record.documents > 1 else ""
@@ -235,7 +250,7 @@ def _show_start(run: Run, console: Console) -> None:
         console.print(f"going on after step {run.step:,} of {config.steps:,}")
     else:
         console.print(
-            f"{config.steps:,} steps of {config.batch} × {model.config.context} tokens, {passes:.1f} times the text"
+            f"{config.steps:,} steps of {config.batch} × {run.trainer.length} tokens, {passes:.1f} times the text"
             + (": enough to learn it by heart" if passes > MANY_PASSES else "")
         )
 

@@ -2,8 +2,8 @@
 
 from .against_torch import check_against_torch
 from .case import Case
-from .cases import all_cases, gpt_case
-from .check import BAR, Finding, Verdict, check_case, check_mutations
+from .cases import all_cases, gpt_case, model_case
+from .check import BAR, Finding, Verdict, check_along, check_case, check_mutations
 from .compare import Comparison, compare_files
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
 from .kit import VARIANTS as KIT
@@ -26,6 +26,7 @@ __all__ = [
     "all_cases",
     "central_difference",
     "check_against_torch",
+    "check_along",
     "check_case",
     "check_mutations",
     "compare_files",
@@ -33,6 +34,7 @@ __all__ = [
     "complex_step_along",
     "gpt_case",
     "loss_of_right_gradients",
+    "model_case",
     "refuse_other_files",
     "relative_error",
     "trace",

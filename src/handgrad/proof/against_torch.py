@@ -16,9 +16,15 @@ from .derivative import relative_error
 def check_against_torch(case: Case, layer: str, seed: int = 0) -> Iterator[Verdict]:
     """For the value and each gradient of the case of this name: how far handgrad's is from PyTorch's, in float64.
 
+    A residual stream or norms that are switched off have no counterpart there, and are refused.
+
     A second witness beside the complex step, and of another kind: it has a forward of its own, so it also sees a
     forward and a backward that are wrong together.
     """
+    config = case.given.get("config")
+    for field, usual in (("residual", (True,)), ("norm", ("layer", "rms"))):
+        if config and (value := getattr(config, field)) not in usual:
+            raise HandgradError(f"{field}: {value} has no counterpart in the model in PyTorch")
     y, cache = case.run()
     dy = np.asarray(np.random.default_rng(seed).standard_normal(y.shape))
     expected_y, expected = in_torch(case, layer, dy)

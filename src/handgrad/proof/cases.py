@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from ..layers import causal_attention_backward, causal_attention_forward
+from ..layers import Array, causal_attention_backward, causal_attention_forward
 from ..layers.causal_attention import KEYS
-from ..model import ModelConfig
+from ..model import Model, ModelConfig
 from . import making
-from .case import Case
+from .case import Case, Tensors
 from .making import Maker, Sizes
+from .named import named_loss_backward, named_loss_forward
 
 SIZES = Sizes(B=2, T=5, C=6, H=3, F=7, V=9)
 GROUPED_SIZES = Sizes(B=2, T=5, C=16, H=4, F=7, V=9)
@@ -68,3 +69,18 @@ def gpt_case(config: ModelConfig, generator: np.random.Generator) -> Case:
     """The loss of a GPT of this config on two random sequences, one target of which is ignored."""
     sizes = Sizes(2, config.context, config.width, config.heads, config.hidden, config.vocabulary)
     return making.gpt(Maker(generator, sizes), ignored="middle", config=config)
+
+
+def loss_case(config: ModelConfig, parameters: Tensors, tokens: Array, targets: Array) -> Case:
+    """The loss of a model as a function of its parameters."""
+    given = {"tokens": tokens, "targets": targets, "config": config}
+    return Case(named_loss_forward, named_loss_backward, dict(parameters), given, output="loss")
+
+
+def model_case(model: Model, seed: int = 0) -> Case:
+    """The loss of a model in float64 on a few random tokens; a short window is left by the last of them."""
+    config = model.config
+    length = min(config.context, 16 + (config.window if config.window <= 256 else 0))
+    tokens = np.random.default_rng(seed).integers(config.vocabulary, size=(1, length + 1))
+    parameters = {name: x.astype(np.float64) for name, x in model.parameters.items()}
+    return loss_case(config, parameters, tokens[:, :-1], tokens[:, 1:])

@@ -11,7 +11,7 @@ from ..layers import Array
 from ..machine import cores
 from .case import Case
 from .cases import all_cases
-from .derivative import complex_step, relative_error
+from .derivative import complex_step, complex_step_along, relative_error
 from .lesson import Lesson, lesson
 from .mutations import Mutation
 
@@ -49,6 +49,30 @@ def check_case(case: Case, seed: int = 0) -> Iterator[Verdict]:
 
         scale = largest if name in case.vanishing else None
         yield Verdict(name, x.shape, relative_error(gradients[name], complex_step(scalar, x), scale))
+
+
+def check_along(case: Case, seed: int = 0) -> Iterator[Verdict]:
+    """For each input of a case that has too many entries to visit: the gradient along a random direction.
+
+    The error is relative to the gradient's norm, which is about what such a derivative is.
+    """
+    y, cache = case.run()
+    generator = np.random.default_rng(seed)
+    dy = np.asarray(generator.standard_normal(y.shape))
+    gradients = case.gradients(dy, cache)
+    norms = {name: float(np.linalg.norm(dx)) for name, dx in gradients.items()}
+    in_complex = {name: x.astype(np.complex128) for name, x in case.inputs.items()}
+    for name, x in case.inputs.items():
+
+        def scalar(moved: Array, name: str = name) -> Array:
+            y, _ = case.run(in_complex | {name: moved})
+            return np.asarray((y * dy).sum())
+
+        direction = generator.standard_normal(x.shape)
+        derivative = np.asarray(complex_step_along(scalar, x, direction))
+        computed = np.asarray(np.vdot(gradients[name], direction))
+        scale = max(norms.values()) if name in case.vanishing else norms[name]
+        yield Verdict(name, x.shape, relative_error(computed, derivative, scale))
 
 
 def largest_entry(gradients: Mapping[str, Array]) -> float:

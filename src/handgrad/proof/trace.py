@@ -17,8 +17,8 @@ from ..files import read_json_object, write_atomically
 from ..layers import IGNORE_INDEX, Array
 from ..model import Model, ModelConfig, load_metadata
 from .case import Case
+from .cases import loss_case
 from .manifest import manifest_of, manifest_text
-from .named import named_loss_backward, named_loss_forward
 from .recording import key_in_trace, record
 from .tensor_files import SUFFIX, tensor_file
 
@@ -72,7 +72,7 @@ class Trace:
 
     def case(self) -> Case:
         """The pass as a case: the loss as a function of the parameters."""
-        return _case(self.config, self.parameters, self.tokens, self.targets)
+        return loss_case(self.config, self.parameters, self.tokens, self.targets)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the tensors, with the manifest in the file's metadata, and the manifest as JSON beside it."""
@@ -105,13 +105,8 @@ def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float
         raise HandgradError("targets: missing; they say what should follow each of the tokens")
     tokens, goals = (x.astype(np.int64) for x in model.batch(text, targets))
     parameters = {name: x.astype(dtype) for name, x in model.parameters.items()}
-    recorded = record(_case(model.config, parameters, tokens, goals), "gpt", np.ones((), dtype))
+    recorded = record(loss_case(model.config, parameters, tokens, goals), "gpt", np.ones((), dtype))
     return Trace(model.config, tokens, goals, parameters, {key_in_trace(key): x for key, x in recorded.items()})
-
-
-def _case(config: ModelConfig, parameters: dict[str, Array], tokens: Array, targets: Array) -> Case:
-    given = {"tokens": tokens, "targets": targets, "config": config}
-    return Case(named_loss_forward, named_loss_backward, parameters, given, output="loss")
 
 
 def refuse_other_files(path: Path) -> None:

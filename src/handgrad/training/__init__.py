@@ -10,7 +10,7 @@ from .memory import Memory, memory
 from .metrics import best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
-from .recipe import Recipe, field_meanings, make_recipe, read_plan
+from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, refuse_a_run, resume_run, run_of
 from .schedule import learning_rate
@@ -63,6 +63,7 @@ __all__ = [
     "read_plan",
     "read_position",
     "read_record",
+    "recipe_for",
     "refuse_a_run",
     "resume_run",
     "run_of",

@@ -76,7 +76,9 @@ def damage_of(folder: Path, files: Sequence[str] = FILES) -> str | None:
 def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int | None) -> tuple[Trainer, Best | None]:
     """The trainer as it was when it was saved."""
     model = load(folder)
-    trainer = Trainer(model, make_corpus(text, model.tokenizer, model.config.context), record.recipe.training, threads)
+    training = record.recipe.training
+    corpus = make_corpus(text, model.tokenizer, training.length or model.config.context)
+    trainer = Trainer(model, corpus, training, threads)
     optimizer = trainer.optimizer
     optimizer.mean, optimizer.mean_square = load_parameters(folder / OPTIMIZER_FILE, model.config, MOMENTS)
     optimizer.steps, best = read_position(folder)
@@ -97,7 +99,7 @@ def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:
     """Where the run stands. The step is all that it needs to go on; the rest says what follows from it."""
     config, step = trainer.config, trainer.optimizer.steps
     epoch, window = divmod(
-        step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.model.config.context)
+        step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.length)
     )
     return {
         "step": step,

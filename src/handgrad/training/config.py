@@ -21,7 +21,9 @@ class TrainingConfig(Settings):
     steps: Size = 2000
     """Updates of the weights, and the length of the learning rate's schedule."""
     batch: Size = 12
-    """Sequences in an update, each as long as the model's context."""
+    """Sequences in an update."""
+    length: Count = 0
+    """Tokens in a sequence, at most the model's context; 0: as many as the context."""
     accumulation: Size = 1
     """Parts of a batch that are worked off one after the other, their gradients added up: less memory, same update."""
     learning_rate: Positive = 2e-3

@@ -56,13 +56,13 @@ class Corpus(NamedTuple):
     validation: Passage
 
 
-def make_corpus(text: SplitText, tokenizer: Tokenizer, context: int) -> Corpus:
-    """Tokenize both parts; each must fill one context and its next token."""
+def make_corpus(text: SplitText, tokenizer: Tokenizer, length: int) -> Corpus:
+    """Tokenize both parts; each must fill one sequence of this length and its next token."""
     corpus = Corpus(tokenizer.encode(text.training), tokenize(text.validation, tokenizer))
     shortest = min(len(corpus.training), len(corpus.validation.tokens))
-    if shortest <= context:
+    if shortest <= length:
         raise TextError(
             f"the text is too short: its held-out tenth has {len(corpus.validation.tokens)} tokens, a context of "
-            f"{context} needs {context + 1}, so about {10 * (context + 1):,} in all"
+            f"{length} needs {length + 1}, so about {10 * (length + 1):,} in all"
         )
     return corpus

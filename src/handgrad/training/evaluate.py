@@ -14,6 +14,8 @@ from .batches import Batch, consecutive_batches
 from .corpus import Passage, tokenize
 
 EVALUATION_BATCH = 8
+LONGEST_WINDOW = 1024
+"""Tokens read at once at most, however long the context: what a forward keeps grows with them."""
 
 Told = Callable[[int, int], None]
 
@@ -49,8 +51,8 @@ class Evaluation(NamedTuple):
         return self.bits / max(1, self.passage.bytes)
 
 
-def mean_loss(model: Model, passage: Passage, pool: Executor, told: Told = _nobody) -> float:
-    """Nats a token over the passage, cut into windows of the model's context, of which each begins without a past.
+def mean_loss(model: Model, passage: Passage, pool: Executor, window: int, told: Told = _nobody) -> float:
+    """Nats a token over the passage, cut into windows of so many tokens, of which each begins without a past.
 
     `told` hears how many tokens are done, and how many there are, again and again.
     """
@@ -61,7 +63,7 @@ def mean_loss(model: Model, passage: Passage, pool: Executor, told: Told = _nobo
         return float(loss) * batch.targets.size, batch.targets.size
 
     done, totals = 0, 0.0
-    batches = consecutive_batches(passage.tokens, model.config.context, EVALUATION_BATCH)
+    batches = consecutive_batches(passage.tokens, window, EVALUATION_BATCH)
     with single_threaded_blas():
         for part, count in pool.map(total, batches):
             totals += part
@@ -76,7 +78,7 @@ def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
     if len(passage.tokens) < 2:
         raise TextError("the text is too short: it takes two tokens to predict one")
     with ThreadPoolExecutor(cores()) as pool:
-        loss = mean_loss(model, passage, pool, told)
+        loss = mean_loss(model, passage, pool, min(model.config.context, LONGEST_WINDOW), told)
     if not math.isfinite(loss):
         raise HandgradError(f"the model's loss is {loss}; its weights cannot be used")
     return Evaluation(loss, passage)

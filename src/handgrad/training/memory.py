@@ -8,6 +8,9 @@ from ..layers import Array
 from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
 
+LONGEST = 1024
+"""Positions of a forward pass that is only counted; beyond, what it keeps grows in proportion."""
+
 
 class Memory(NamedTuple):
     """Bytes, by what they are for."""
@@ -34,22 +37,30 @@ class Memory(NamedTuple):
 def memory(model: Model, config: TrainingConfig) -> Memory:
     """Counted on the arrays themselves: those of a decoder, and those in the cache of one sequence's forward pass.
 
-    Python and NumPy come on top, and the arrays that live only within a layer.
+    Of long sequences only a part is run, and only one of the blocks, which are all alike. Python and NumPy come on top,
+    and the arrays that live only within a layer.
     """
+    tree, length = model.parameters.tree, config.length or model.config.context
     weights = model.parameters.flat.nbytes
-    tokens = np.zeros((1, model.config.context), np.int32)
-    _, cache = loss_forward(tokens, tokens, model.parameters.tree, model.config)
-    owners = {id(owner): owner for owner in map(_owner, _arrays(cache)) if owner is not _owner(model.parameters.flat)}
+    tokens = np.zeros((1, min(length, LONGEST)), np.int32)
+    _, cache = loss_forward(tokens, tokens, tree._replace(blocks=tree.blocks[:1]), model.config)
+    shared = _owner(model.parameters.flat)
+    whole, block = (_nbytes(part, shared) for part in (cache, cache.trunk.blocks))
     at_once = -(-config.batch // config.accumulation)  # the largest part
-    tree = model.parameters.tree
     largest = max(sum(leaf.nbytes for leaf in leaves(part)) for part in (tree.embedding, *tree.blocks, tree.head))
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,
         weights + min(config.shards, at_once) * largest,
         2 * weights,
-        at_once * sum(owner.nbytes for owner in owners.values()),
+        at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size,
     )
+
+
+def _nbytes(cache: object, shared: Array) -> int:
+    """The size of all arrays in a cache, each counted once, but for the shared one."""
+    owners = {id(owner): owner for owner in map(_owner, _arrays(cache)) if owner is not shared}
+    return sum(owner.nbytes for owner in owners.values())
 
 
 def _owner(x: Array) -> Array:

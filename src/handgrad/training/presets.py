@@ -34,4 +34,13 @@ PRESETS = {
         },
     ),
 }
+FINE_TUNING: dict[str, Any] = {
+    "steps": 500,
+    "batch": 8,
+    "length": 256,
+    "learning_rate": 1e-4,
+    "final_learning_rate": 1e-5,
+    "warmup": 20,
+}
+"""For weights that have learned already: small steps, and sequences that fit a small memory."""
 DEFAULT_PRESET = "default"

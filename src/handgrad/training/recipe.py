@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from ..errors import ConfigError
 from ..files import read_text_file
-from ..model import ModelConfig, Tokenizer
+from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
 from .config import TrainingConfig
-from .presets import DEFAULT_PRESET, PRESETS
+from .presets import DEFAULT_PRESET, FINE_TUNING, PRESETS
 from .sources import STANDARD_INPUT
 
 
@@ -20,13 +20,16 @@ from .sources import STANDARD_INPUT
 class TokenizerConfig(Settings):
     """How a text is cut into tokens."""
 
-    tokenizer: Literal["chars", "bytes", "bpe"] = "chars"
-    """`chars`: the text's characters; `bytes`: the bytes of UTF-8; `bpe`: byte pairs, found in the text."""
+    tokenizer: Literal["chars", "bytes", "bpe", "model"] = "chars"
+    """`chars`: the text's characters; `bytes`: the bytes of UTF-8; `bpe`: byte pairs, found in the text; `model`: that
+    of the model which training starts from."""
     vocabulary: Annotated[int, Bounds(at_least=256)] = 1024
     """The most tokens that a `bpe` tokenizer may have; the other two know theirs."""
 
     def make(self, learn_from: str, express: str) -> Tokenizer:
         """A tokenizer that knows `express` and, where it learns, has learned from `learn_from`."""
+        if self.tokenizer == "model":
+            raise ConfigError("tokenizer: 'model', but there is no model to start from; --init names one")
         if self.tokenizer == "bytes":
             return Tokenizer.of_bytes()
         if self.tokenizer == "bpe":
@@ -80,6 +83,22 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str = DEFAULT_P
 def field_meanings() -> dict[str, str]:
     """Every field that a recipe can have, and what it means."""
     return ModelConfig.meanings() | TokenizerConfig.meanings() | TrainingConfig.meanings()
+
+
+def recipe_for(model: Model, fields: Mapping[str, Any]) -> Recipe:
+    """The recipe to go on with a model: its architecture, gentle settings of training, and these fields in their place.
+
+    A field of the architecture may be repeated, but not changed.
+    """
+    architecture = model.config.to_dict()
+    del architecture["vocabulary"]
+    for name, value in fields.items():
+        if name in architecture and value != architecture[name]:
+            raise ConfigError(f"{name}: {value!r}, but the model to start from has {architecture[name]!r}")
+        if name in ("tokenizer", "vocabulary"):
+            raise ConfigError(f"{name}: {value!r}, but the model to start from has a tokenizer")
+    tuning = FINE_TUNING | {"length": min(FINE_TUNING["length"], model.config.context)}
+    return make_recipe(architecture | tuning | dict(fields) | {"tokenizer": "model"})
 
 
 class Plan(NamedTuple):

@@ -1,5 +1,6 @@
 """What made a run: its settings, its text, and the versions of the software."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..files import read_file, read_json_object
+from ..interop import load
+from ..model import Model
 from .config import RECORD_FILE
 from .corpus import SplitText, split
 from .recipe import Recipe, make_recipe
@@ -44,10 +47,32 @@ def read_data(sources: Sequence[str] = (), glob: str | None = None, kept: bytes 
     return Data(paths, glob, len(documents), text, kept)
 
 
+class Init(NamedTuple):
+    """The model that a run started from."""
+
+    folder: str
+    sha256: str
+    """Of its weights."""
+
+
+def init_of(folder: Path, model: Model) -> Init:
+    return Init(str(folder.resolve()), hashlib.sha256(model.parameters.flat.data).hexdigest())
+
+
+def load_init(init: Init) -> Model:
+    """The model again; a `ConfigError` where its folder holds another one by now."""
+    folder = Path(init.folder)
+    model = load(folder)
+    if init_of(folder, model) != init:
+        raise ConfigError(f"{folder}: not the model that the run began with")
+    return model
+
+
 class Record(NamedTuple):
     """The content of training.json."""
 
     preset: str
+    """Empty where the run started from a model, whose architecture it has."""
     recipe: Recipe
     sources: list[str]
     glob: str | None
@@ -56,6 +81,7 @@ class Record(NamedTuple):
     """Of the text, both its parts."""
     made_by: dict[str, str]
     """Versions: results differ in their last bits between libraries of linear algebra, and between processors."""
+    init: Init | None = None
 
     def to_bytes(self) -> bytes:
         content = {
@@ -68,12 +94,13 @@ class Record(NamedTuple):
                 "sha256": self.sha256,
             },
             "made_by": self.made_by,
+            **({"init": self.init._asdict()} if self.init else {}),
         }
         return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def new_record(preset: str, recipe: Recipe, data: Data) -> Record:
-    return Record(preset, recipe, data.sources, data.glob, data.documents, data.text.sha256, versions())
+def new_record(preset: str, recipe: Recipe, data: Data, init: Init | None = None) -> Record:
+    return Record(preset, recipe, data.sources, data.glob, data.documents, data.text.sha256, versions(), init)
 
 
 def versions() -> dict[str, str]:
@@ -94,7 +121,9 @@ def read_record(folder: Path) -> Record:
         glob = None if data["glob"] is None else str(data["glob"])
         recipe = make_recipe(dict(content["settings"]))
         digest = str(data["sha256"])
-        return Record(str(content["preset"]), recipe, sources, glob, int(data["documents"]), digest, dict(made_by))
+        init = Init(**content["init"]) if "init" in content else None
+        preset = str(content["preset"])
+        return Record(preset, recipe, sources, glob, int(data["documents"]), digest, dict(made_by), init)
     except ConfigError as error:
         raise ConfigError(f"{path}: settings: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:

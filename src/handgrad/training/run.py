@@ -10,14 +10,14 @@ from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, HandgradError, TrainingError
 from ..files import remove_parts, require_folder, write_atomically
-from ..model import CONFIG_FILE
+from ..model import CONFIG_FILE, Model
 from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
 from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
 from .recipe import Recipe
-from .record import KEPT_FILE, Data, Record, new_record, read_data_again, read_record, versions
+from .record import KEPT_FILE, Data, Record, init_of, load_init, new_record, read_data_again, read_record, versions
 from .trainer import Progress, Trainer, fresh_trainer
 
 BEST = "best"
@@ -131,16 +131,27 @@ class Run:
         write_atomically(self.folder / PLOT_FILE, loss_plot(self.metrics.entries, str(self.folder)))
 
 
-def create_run(folder: Path | None, preset: str, recipe: Recipe, data: Data, threads: int | None = None) -> Run:
-    """A fresh run in a folder that holds none: the next free one of runs/1, runs/2, ... where none is given."""
-    trainer = fresh_trainer(recipe, data.text, threads)
+def create_run(
+    folder: Path | None,
+    preset: str,
+    recipe: Recipe,
+    data: Data,
+    threads: int | None = None,
+    init: tuple[Path, Model] | None = None,
+) -> Run:
+    """A fresh run in a folder that holds none: the next free one of runs/1, runs/2, ... where none is given.
+
+    `init`: a model to start from, which is trained in place, and its folder.
+    """
+    started = init_of(*init) if init else None
+    trainer = fresh_trainer(recipe, data.text, threads, init[1] if init else None)
     folder = folder or _next_free_folder()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _locked(folder)
     try:
         refuse_a_run(folder)
         try:
-            record = new_record(preset, recipe, data)
+            record = new_record(preset, recipe, data, started)
             if data.kept is not None:
                 write_atomically(folder / KEPT_FILE, data.kept)
             write_atomically(folder / RECORD_FILE, record.to_bytes())
@@ -184,7 +195,8 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
             raise ConfigError(f"{error}; if the text has moved, --data tells where it is") from None
         record = record._replace(sources=data.sources)
         if checkpoint is None:  # broken off before the first one: from the beginning
-            run = Run(folder, record, fresh_trainer(record.recipe, data.text, threads), lock)
+            init = load_init(record.init) if record.init else None
+            run = Run(folder, record, fresh_trainer(record.recipe, data.text, threads, init), lock)
             run.save()
             return run
         trainer, best = load_checkpoint(checkpoint, record, data.text, threads)

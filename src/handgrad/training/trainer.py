@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TrainingError
+from ..errors import ConfigError, TrainingError
 from ..layers import IGNORE_INDEX
 from ..machine import cores, keep_freed_memory, single_threaded_blas
 from ..model import (
@@ -65,9 +65,13 @@ class Trainer:
         From here on the process keeps the memory that it frees: see `machine.keep_freed_memory`.
         """
         keep_freed_memory()
+        if config.length > model.config.context:
+            raise ConfigError(f"length: {config.length} is above the model's context, {model.config.context}")
         self.model = model
         self.corpus = corpus
         self.config = config
+        self.length = config.length or model.config.context
+        """Tokens in a sequence."""
         self.optimizer = AdamW(model.parameters, config)
         self.seconds = 0.0
         self._threads = threads or min(config.shards, cores())
@@ -75,7 +79,7 @@ class Trainer:
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
-        tokens_per_step = self.config.batch * self.model.config.context
+        tokens_per_step = self.config.batch * self.length
         first_step, in_steps = self.optimizer.steps, 0.0
         began = time.perf_counter() - self.seconds
         while self.optimizer.steps < self.config.steps:
@@ -95,7 +99,7 @@ class Trainer:
         step = self.optimizer.steps + 1
         config = self.config
         rate = learning_rate(step, config)
-        batch = training_batch(self.corpus.training, self.model.config.context, config.batch, config.seed, step)
+        batch = training_batch(self.corpus.training, self.length, config.batch, config.seed, step)
         loss, gradients, norm = self.batch_gradients(batch)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             with single_threaded_blas():
@@ -108,7 +112,8 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """The loss over the whole held-out text."""
-        return Evaluation(mean_loss(self.model, self.corpus.validation, self._pool), self.corpus.validation)
+        loss = mean_loss(self.model, self.corpus.validation, self._pool, self.length)
+        return Evaluation(loss, self.corpus.validation)
 
     def _is_evaluated(self, step: int) -> bool:
         """Whether this is one of the steps that cut the run into `evaluations` parts of equal length, rounded."""
@@ -168,10 +173,16 @@ def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None 
     return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
 
 
-def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None) -> Trainer:
-    """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides."""
-    tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
-    config = recipe.model(tokenizer.vocabulary)
-    corpus = make_corpus(text, tokenizer, config.context)
-    model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
+def fresh_trainer(
+    recipe: Recipe, text: SplitText, threads: int | None = None, init: Model | None = None
+) -> Trainer:
+    """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides; or a model to
+    start from, whose weights are trained in place."""
+    if init is not None:
+        model = init
+    else:
+        tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
+        config = recipe.model(tokenizer.vocabulary)
+        model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
+    corpus = make_corpus(text, model.tokenizer, recipe.training.length or model.config.context)
     return Trainer(model, corpus, recipe.training, threads)

@@ -1,0 +1,27 @@
+"""handgrad export: a model as a folder that transformers opens."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .. import interop
+from .model import RunFolder, load_model
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is new or empty.")],
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        typer.Option(help="What to keep the weights in; those read from a 16-bit folder lose nothing in its own."),
+    ] = "float32",
+) -> None:
+    """Write a folder in Hugging Face's layout, which `transformers` opens.
+
+    That is possible where one of its architectures has all parts of the model: GPT-2's (norm layer, feed_forward gelu,
+    attention_bias all, learned positions), or Llama's, Mistral's, Qwen 2's or Qwen 3's (norm rms, feed_forward swiglu,
+    rotary positions). Where none has, a line says what the nearest one has in its place.
+    """
+    architecture = interop.export(load_model(run), out, dtype)
+    print(f"{out}: {architecture}, {dtype}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})")
