@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from handgrad import HandgradError, load
 from handgrad.cli.terminal import make_room, plain_console
 from handgrad.machine import cores
 from handgrad.proof.envelope import DTYPES
@@ -74,14 +75,22 @@ def step(
 def decode(
     sizes: Sizes = "M,L",
     batches: Batches = "1,8",
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="A Hugging Face folder: its model, against transformers, in place of the sizes."),
+    ] = None,
     rounds: Rounds = 11,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
 ) -> None:
-    """Decoding with kept keys and values, until the context is full."""
+    """Decoding with kept keys and values, until the context is full; of a folder's model, 200 tokens."""
     numbers = _numbers("--batches", batches)
-    contests = [decoding.contest(name, batch, threads) for name in _sizes(sizes) for batch in numbers]
+    if folder is not None:
+        load(folder)  # what cannot be read is told here, in one line
+        contests = [decoding.folder_contest(folder, batch, threads) for batch in numbers]
+    else:
+        contests = [decoding.contest(name, batch, threads) for name in _sizes(sizes) for batch in numbers]
     _run(contests, rounds, threads, only, json_)
 
 
@@ -125,6 +134,25 @@ def diagnosis(
         good &= not false and len(right) >= {"float64": 1.0, "float32": 0.95}.get(dtype, 0) * len(planted)
         for each in [*(each for each in planted if each not in right), *false]:
             status_line.print(f"{dtype}: {each.name}: named {', '.join(each.named) or each.relation or 'nothing'}")
+    console.print(table)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def parity() -> None:
+    """How far handgrad is from transformers on the same random weights, in float64: values, every gradient, ten updates.
+
+    Ends with status 1 where an error is above what docs/models.md promises.
+    """
+    from .parity import MODELS, errors  # here, since it imports transformers
+
+    table = Table("", "logits", "loss", "gradients", "after ten updates", "as it is", box=None, pad_edge=False)
+    good = True
+    for name in MODELS:
+        found = errors(name)
+        good &= found.passed
+        table.add_row(name, *(f"{error:.1e}" for error in found), "" if found.passed else "TOO FAR")
+    make_room(console, pipe=WIDTH)
     console.print(table)
     raise typer.Exit(0 if good else 1)
 
@@ -187,7 +215,7 @@ def _hold(contest: Contest, rounds: int, only: list[str] | None) -> tuple[dict[s
 
 
 def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float | None) -> None:
-    measure = next((name for name in turns if name.startswith("PyTorch")), next(iter(turns)))
+    measure = next((name for name in turns if name.startswith(("PyTorch", "transformers"))), next(iter(turns)))
     rate = contest.per_second
     table = Table(
         contest.title,
@@ -218,7 +246,7 @@ def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float |
 
 def _made_by() -> dict[str, str]:
     found = {"python": platform.python_version(), "processor": _processor()}
-    for name in ("handgrad", "numpy", "torch"):
+    for name in ("handgrad", "numpy", "torch", "transformers"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -254,7 +282,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of all that cleans up
     try:
         app(prog_name="python -m benchmarks")
-    except (ContenderError, OSError) as error:
+    except (ContenderError, HandgradError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         sys.exit(1)
 

@@ -43,9 +43,9 @@ def main() -> None:
     try:
         make_ready = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "transformers"):
             raise
-        answer(absent="PyTorch is not installed")
+        answer(absent=f"{error.name} is not installed")
         return
     libraries, _ = resident()
     try:

@@ -32,6 +32,27 @@ def contest(name: str, batch: int, threads: int) -> Contest:
     )
 
 
+FOLDER_CONTENDERS = {
+    "handgrad": "benchmarks.with_handgrad:decode_folder",
+    "transformers": "benchmarks.with_transformers:decode",
+}
+FOLDER_TOKENS = 200
+
+
+def folder_contest(model: Path, batch: int, threads: int) -> Contest:
+    """A real model, by `generate` of each: the likeliest token each time, from the one that begins a text."""
+    plan = {"source": str(model.resolve()), "batch": batch, "tokens": FOLDER_TOKENS, "threads": threads}
+    return Contest(
+        f"decode {model.name}, batch {batch}",
+        FOLDER_CONTENDERS,
+        partial(write_plan, **plan),
+        difference,
+        AGREE,
+        "tokens",
+        per_second=batch,
+    )
+
+
 def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
     """The same weights for all; each begins with token 0, takes the likeliest token, and fills the context."""
     (folder / WEIGHTS).write_bytes(tensors_to_bytes({"": initial_parameters(size.model)}))

@@ -8,9 +8,10 @@ from time import perf_counter
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from handgrad.interop import load
 from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
 from handgrad.machine import keep_freed_memory, single_threaded_blas
-from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, load_parameters
+from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, generate_tokens, load_parameters
 from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
 
 from .plan import TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan
@@ -47,6 +48,24 @@ def decode(folder: Path) -> Callable[[], Turn]:
                 tokens = decoder.read(tokens).argmax(axis=-1)[:, None]
                 chosen.append(tokens)
         return {"seconds": (perf_counter() - start) / plan.tokens, "chosen": np.hstack(chosen).tolist()}
+
+    return turn
+
+
+def decode_folder(folder: Path) -> Callable[[], Turn]:
+    plan = read_plan(folder)
+    keep_freed_memory()
+    model = load(plan.source)
+    prompts = [np.array([model.special.bos_token_id or 0])] * plan.batch
+
+    def turn() -> Turn:
+        chosen: list[list[int]] = [[] for _ in prompts]
+        start = perf_counter()
+        with threadpool_limits(plan.threads, "blas"):
+            drawn = generate_tokens(prompts, model.parameters.tree, model.config, tokens=plan.tokens, temperature=0)
+            for row, token in drawn:
+                chosen[row].append(token)
+        return {"seconds": (perf_counter() - start) / plan.tokens, "chosen": chosen}
 
     return turn
 
