@@ -22,15 +22,24 @@ from handgrad.layers import (
 )
 from handgrad.model import Model, Tokenizer, initial_parameters, loss_backward, loss_backward_parts, loss_forward
 from handgrad.model.gpt import trunk_backward
-from handgrad.proof import BAR, MUTATIONS, Case, Lesson, Mutation, all_cases, check_case, relative_error
+from handgrad.proof import BAR, MUTATIONS, Case, Lesson, Mutation, all_cases, check_case, gpt_case, relative_error
+from handgrad.proof.cases import LAYER_OF
+from handgrad.proof.making import FAMILIES
 from handgrad.proof.mutations import mutated
 from handgrad.training import Trainer, make_corpus, split
 
 LESSON: Any = importlib.import_module("handgrad.proof.lesson")  # as an attribute it is the function
 SEEDS = (0, 1)
 CASES = [all_cases(seed) for seed in SEEDS]
-LEAVES = ("linear", "embedding", "positions", "layer_norm", "softmax", "silu", "cross_entropy")
+LEAVES = (
+    *("linear", "bias", "embedding", "positions", "layer_norm", "rms_norm", "rotary"),
+    *("softmax", "gelu", "silu", "cross_entropy"),
+)
 """Layers that call no other."""
+MODELS = {
+    f"model of {family}": gpt_case(LESSON.config_of(family, **LESSON.SMALLEST), np.random.default_rng(4))
+    for family in FAMILIES
+}
 BY_NAME = {mutation.name: mutation for mutation in MUTATIONS}
 each_mutation = pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
 
@@ -60,12 +69,18 @@ LIBRARY = {
     if name.partition(".")[0] == "handgrad"
 }
 """What each module's functions were before anything was planted."""
-RIGHT = {name: make(case) for name, case in CASES[0].items()}
+RIGHT = {name: make(case) for name, case in (CASES[0] | MODELS).items()}
 
 
 @cache
-def wrong(mutation: Mutation, layer: str) -> Made:
-    return make(CASES[0][layer].planted(mutation))
+def wrong(mutation: Mutation, which: str) -> Made:
+    return make((CASES[0] | MODELS)[which].planted(mutation))
+
+
+@cache
+def model_of(mutation: Mutation) -> str:
+    """The model that meets it, or the default one."""
+    return f"model of {LESSON.family_of(mutation)}"
 
 
 def made_up(right: str, wrong: str = "pass", of: Callable[..., Any] = softmax_backward) -> Mutation:
@@ -76,17 +91,14 @@ def made_up(right: str, wrong: str = "pass", of: Callable[..., Any] = softmax_ba
 
 
 def test_there_are_many_each_with_a_name_and_a_lesson_of_its_own() -> None:
-    assert len(MUTATIONS) == len(BY_NAME) == len({mutation.why for mutation in MUTATIONS}) >= 40
+    assert len(MUTATIONS) == len(BY_NAME) == len({mutation.why for mutation in MUTATIONS}) >= 130
     assert all(re.fullmatch(r"[a-z][a-z0-9_]+", name) for name in BY_NAME)
 
 
 def test_every_layer_has_its_mistakes() -> None:
     layers = [layer for layer, _ in itertools.groupby(mutation.layer for mutation in MUTATIONS)]
     assert layers == [name for name in CASES[0] if name in layers]  # each layer's together, in the layers' order
-    without = set(CASES[0]) - set(layers)
-    assert without <= {"linear_cross_entropy"}  # two layers, and their mistakes are its own
-    for layer in without:
-        assert any(not same(wrong(mutation, layer), RIGHT[layer]) for mutation in MUTATIONS if mutation.layer in LEAVES)
+    assert {LAYER_OF.get(name, name) for name in CASES[0]} == {LAYER_OF.get(layer, layer) for layer in layers}
 
 
 @each_mutation
@@ -122,14 +134,14 @@ def test_code_that_is_not_there_once_is_refused(right: str) -> None:
 
 @each_mutation
 def test_the_value_stays_right_to_the_bit(mutation: Mutation) -> None:
-    for layer in (mutation.layer, "gpt"):
-        assert wrong(mutation, layer).value.tobytes() == RIGHT[layer].value.tobytes()
+    for which in (mutation.layer, model_of(mutation)):
+        assert wrong(mutation, which).value.tobytes() == RIGHT[which].value.tobytes()
 
 
 @each_mutation
 def test_the_gradients_keep_their_shapes(mutation: Mutation) -> None:
-    for layer in (mutation.layer, "gpt"):
-        assert shapes(wrong(mutation, layer)) == shapes(RIGHT[layer])
+    for which in (mutation.layer, model_of(mutation)):
+        assert shapes(wrong(mutation, which)) == shapes(RIGHT[which])
 
 
 def shapes(made: Made) -> dict[str, tuple[int, ...]]:
@@ -168,12 +180,13 @@ def test_what_is_not_wrong_is_not_caught() -> None:
 
 
 def test_no_two_mistakes_are_the_same() -> None:
-    """By more than rounding: on the case of their layer, and on the whole model where it meets them."""
+    """By more than rounding: on the case of their layer, and on the first model that meets them."""
     for one, other in itertools.combinations(MUTATIONS, 2):
         if one.layer == other.layer:
             assert not same(wrong(one, one.layer), wrong(other, one.layer)), (one.name, other.name)
-        met = [not same(wrong(mutation, "gpt"), RIGHT["gpt"]) for mutation in (one, other)]
-        assert not any(met) or not same(wrong(one, "gpt"), wrong(other, "gpt")), (one.name, other.name)
+        if (model := model_of(one)) == model_of(other):
+            met = [not same(wrong(mutation, model), RIGHT[model]) for mutation in (one, other)]
+            assert not any(met) or not same(wrong(one, model), wrong(other, model)), (one.name, other.name)
 
 
 def same(one: Made, other: Made) -> bool:
@@ -182,7 +195,8 @@ def same(one: Made, other: Made) -> bool:
 
 
 def close(one: Array, other: Array) -> bool:
-    return relative_error(one, other) < 1e-9 or not (one.any() or other.any())
+    """Or both zero; or, in gradients that are zero by mathematics, both what rounding leaves."""
+    return relative_error(one, other) < 1e-9 or max(np.abs(one).max(), np.abs(other).max()) < 1e-13
 
 
 # planting
@@ -190,19 +204,42 @@ def close(one: Array, other: Array) -> bool:
 
 @each_mutation
 def test_it_is_planted_through_the_whole_model(mutation: Mutation) -> None:
-    """But for what only shows in texts longer than a tile."""
-    assert same(wrong(mutation, "gpt"), RIGHT["gpt"]) == (mutation.layer == "attention_tiles")
+    """One of its families; but for what only shows in texts longer than a tile."""
+    model = model_of(mutation)
+    assert same(wrong(mutation, model), RIGHT[model]) == (mutation.layer == "attention_tiles")
+
+
+def test_the_model_that_meets_it_is_the_first_one() -> None:
+    expected = {
+        "dq_scaled_twice": "default",
+        "db_of_the_first_row": "gpt2",
+        "rms_norm_gamma_forgotten": "llama",
+        "groups_interleaved": "llama",
+        "window_one_too_wide": "mistral",
+        "window_on_the_full_blocks": "qwen2",
+        "query_key_norm_skipped": "qwen3",
+        "tile_weights_not_rescaled": "default",
+    }
+    assert {name: LESSON.family_of(BY_NAME[name]) for name in expected} == expected
+    assert [LESSON.config_of(family, **LESSON.SMALLEST).key_value_heads for family in ("default", "llama")] == [2, 2]
+    assert LESSON.config_of("llama", **LESSON.SMALLEST).heads == 4
 
 
 def test_it_is_planted_where_its_layer_is_called() -> None:
     """Directly, six calls down, and in a generator expression."""
+    attention = ["causal_attention", "grouped_attention", "window_attention"]
+    heads = ["multi_head_attention", "grouped_query_attention"]
+    turned = ["llama", "mistral", "qwen2", "qwen3"]
     for name, layers in {
-        "softmax_plain_mean": ["softmax", "causal_attention", "multi_head_attention", "block", "gpt"],
-        "silu_as_a_relu": ["silu", "swiglu", "block", "gpt"],
-        "truth_not_subtracted": ["cross_entropy", "linear_cross_entropy", "gpt"],
+        "softmax_plain_mean": ["softmax", *attention, *heads, "block", "gpt", "gpt2", *turned],
+        "silu_as_a_relu": ["silu", "swiglu", "block", "gpt", *turned],
+        "truth_not_subtracted": ["cross_entropy", "linear_cross_entropy", "gpt", "gpt2", *turned],
+        "gelu_as_a_relu": ["gelu", "mlp", "gpt2"],
+        "db_of_the_first_row": ["bias", "grouped_query_attention", "mlp", "gpt2", "qwen2"],
+        "rotary_turned_forwards": ["rotary", "grouped_query_attention", *turned],
     }.items():
-        cases = {layer: case for layer, case in CASES[0].items() if layer != "attention_tiles"}
-        assert [layer for layer in cases if not same(wrong(BY_NAME[name], layer), RIGHT[layer])] == layers
+        changed = [layer for layer in CASES[0] if not same(wrong(BY_NAME[name], layer), RIGHT[layer])]
+        assert changed == layers
 
 
 @pytest.mark.parametrize(
@@ -238,7 +275,7 @@ def equal(one: Any, other: Any) -> Iterator[bool]:
     for a, b in zip(one, other, strict=True):
         if isinstance(a, tuple):
             yield from equal(a, b)
-        else:
+        elif a is not None:
             yield a.tobytes() == b.tobytes()
 
 
@@ -276,12 +313,16 @@ def test_a_copy_is_called_as_the_function_is() -> None:
 @each_mutation
 def test_a_tap_sees_the_same_names(mutation: Mutation) -> None:
     """What the mistake makes of each is what a comparison looks for."""
-    assert sorted(names_seen(mutation)) == sorted(names_seen(None))
+    model = model_of(mutation)
+    assert names_seen(MODELS[model].planted(mutation)) == right_names(model)
 
 
 @cache
-def names_seen(mutation: Mutation | None) -> list[str]:
-    case = CASES[0]["gpt"].planted(mutation) if mutation else CASES[0]["gpt"]
+def right_names(model: str) -> list[str]:
+    return names_seen(MODELS[model])
+
+
+def names_seen(case: Case) -> list[str]:
     seen = []
 
     def see(name: str, x: Array) -> Array:
@@ -290,7 +331,7 @@ def names_seen(mutation: Mutation | None) -> list[str]:
 
     y, left = case.run(tap=see)
     case.gradients(np.ones_like(y), left, tap=see)
-    return seen
+    return sorted(seen)
 
 
 def test_the_library_itself_is_left_as_it_is() -> None:
@@ -298,7 +339,7 @@ def test_the_library_itself_is_left_as_it_is() -> None:
         for case in CASES[0].values():
             case.planted(mutation)
         wrong(mutation, mutation.layer)
-        wrong(mutation, "gpt")
+        wrong(mutation, model_of(mutation))
     for name, before in LIBRARY.items():
         now = vars(sys.modules[name])
         assert [key for key, function in before.items() if now[key] is not function] == [], name
@@ -350,6 +391,13 @@ def test_how_a_small_model_trains_with_it() -> None:
     assert as_well.loss == pytest.approx(right, rel=1e-3)  # a clipped gradient has lost its length
     assert as_well.learned == pytest.approx((frequencies - as_well.loss) / (frequencies - right))
     assert LESSON.lesson(BY_NAME["ignored_targets_counted"]).met
+    of_another_family = LESSON.lesson(BY_NAME["tied_averaged"])
+    tied_right = LESSON._trained(None, "gpt2")[0]
+    assert tied_right != right
+    assert of_another_family.met
+    assert of_another_family.learned == pytest.approx(
+        (frequencies - of_another_family.loss) / (frequencies - tied_right)
+    )
     forget()
     assert [LESSON.lesson(mutation) for mutation in (tile, climbs)] == first[:2]
 

@@ -18,7 +18,7 @@ class Case(NamedTuple):
     """A forward and its backward, at a point."""
 
     forward: Callable[..., tuple[Array, Any]]
-    backward: Callable[..., Array | Sequence[Array]]
+    backward: Callable[..., Array | Sequence[Array | None]]
     inputs: dict[str, Array]
     """What the backward gives the gradients of, in its order; the forward takes them by these names."""
     given: Mapping[str, Any] = MappingProxyType({})

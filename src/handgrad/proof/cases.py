@@ -24,7 +24,7 @@ LAYER_OF = {
 
 
 def all_cases(seed: int = 0) -> dict[str, Case]:
-    """Every layer by its name, in the order of the model, then a `block`, the whole `gpt`, and those of the families."""
+    """Every layer by its name, in the order of the model, then a `block`, the whole `gpt`, and one of each family."""
     generator = np.random.default_rng(seed)
     make, grouped = Maker(generator, SIZES), Maker(generator, GROUPED_SIZES)
     return {

@@ -43,7 +43,12 @@ def axes_of(function: Callable[..., Any]) -> dict[str, str]:
     """The axes in a forward's signature, such as `B T C`, by the argument's name; those of its value as `return`."""
     hints = typing.get_type_hints(inspect.unwrap(function))
     hints["return"] = typing.get_args(hints["return"])[0]
-    return {name: hint.dim_str for name, hint in hints.items() if hasattr(hint, "dim_str")}
+    return {
+        name: array.dim_str
+        for name, hint in hints.items()
+        for array in (hint, *typing.get_args(hint))  # one that may be left out is a union with None
+        if hasattr(array, "dim_str")
+    }
 
 
 def named_axes(declared: str, dimensions: int) -> list[str]:

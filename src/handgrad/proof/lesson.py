@@ -10,6 +10,9 @@ from ..layers import IGNORE_INDEX, Array
 from ..machine import single_threaded_blas
 from ..model import ModelConfig, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
 from ..training import AdamW, Batch, TrainingConfig, default_text, learning_rate, make_corpus, split, training_batch
+from .cases import gpt_case
+from .derivative import relative_error
+from .making import FAMILIES
 from .mutations import Mutation
 
 TRAINING = TrainingConfig(steps=300, batch=8, learning_rate=1e-2, warmup=30, shards=1)
@@ -18,6 +21,9 @@ PADDING = 0.1
 """The share of targets that are ignored, so that a backward that counts them is wrong here too."""
 HELD_OUT = 64
 """Windows that the loss is taken on in the end."""
+SMALLEST: dict[str, Any] = {"layers": 2, "heads": 2, "width": 16, "hidden": 12, "context": 6, "vocabulary": 7}
+"""Those of the models that tell which family meets a mistake."""
+DIFFERENT = 1e-9
 
 
 class Lesson(NamedTuple):
@@ -28,7 +34,7 @@ class Lesson(NamedTuple):
     learned: float
     """How far the loss came from that of the characters' mere frequencies, 0, to that of right gradients, 1."""
     met: bool
-    """Whether the mistake changed anything: some attention has but one tile here, and dloss is 1."""
+    """Whether the mistake changed anything: all attention has but one tile here, and dloss is 1."""
 
     @property
     def verdict(self) -> str:
@@ -45,23 +51,57 @@ class Material(NamedTuple):
     loss_of_frequencies: float
 
 
+def family_of(mutation: Mutation) -> str:
+    """The first family whose model has what the mutation is wrong about; where none has, the default."""
+    return next((family for family in FAMILIES if _meets(family, mutation)), "default")
+
+
+def config_of(family: str, **sizes: int) -> ModelConfig:
+    """A model of these sizes with the family's parts; where heads share keys, two share one, in two groups."""
+    parts = FAMILIES[family]
+    return ModelConfig(**sizes | parts | ({"heads": 4, "key_value_heads": 2} if "key_value_heads" in parts else {}))
+
+
 def lesson(mutation: Mutation) -> Lesson:
-    """Train the small model with the mutation in it: weights, batches, AdamW and clip are those of any training."""
-    loss, weights = _trained(mutation)
-    right, right_weights = _trained(None)
+    """Train a small model with the mutation in it: weights, batches, AdamW and clip are those of any training.
+
+    The model is the default one, or where that does not meet the mistake, one of the first family that does.
+    """
+    family = family_of(mutation)
+    loss, weights = _trained(mutation, family)
+    right, right_weights = _trained(None, family)
     known_before = _material().loss_of_frequencies
     return Lesson(loss, (known_before - loss) / (known_before - right), not np.array_equal(weights, right_weights))
 
 
 def loss_of_right_gradients() -> float:
-    """What the small model comes to with them, in nats."""
-    return _trained(None)[0]
+    """What the small default model comes to with them, in nats."""
+    return _trained(None, "default")[0]
+
+
+def _meets(family: str, mutation: Mutation) -> bool:
+    """Whether the gradients of a model of the family change with it, by more than another order of rounding does."""
+    try:
+        made = _smallest_gradients(family, mutation)
+    except (ValueError, AttributeError):  # such a model has not what the wrong code is about
+        return False
+    return relative_error(made, _smallest_gradients(family)) > DIFFERENT
 
 
 @cache
-def _trained(mutation: Mutation | None) -> tuple[float, Array]:
+def _smallest_gradients(family: str, mutation: Mutation | None = None) -> Array:
+    """All in one vector: those that are zero by mathematics weigh nothing in it."""
+    case = gpt_case(config_of(family, **SMALLEST), np.random.default_rng(0))
+    case = case.planted(mutation) if mutation else case
+    loss, cached = case.run()
+    return np.concatenate([gradient.reshape(-1) for gradient in case.gradients(np.ones_like(loss), cached).values()])
+
+
+@cache
+def _trained(mutation: Mutation | None, family: str) -> tuple[float, Array]:
     """The loss in the end, and the weights."""
-    config, tokens, held_out, _ = _material()
+    default, tokens, held_out, _ = _material()
+    config = config_of(family, **SIZES, vocabulary=default.vocabulary)
     parameters = initial_parameters(config)
     forward = mutation.planted(loss_forward) if mutation else loss_forward
     backward = mutation.planted(loss_backward) if mutation else loss_backward
@@ -81,7 +121,7 @@ def _trained(mutation: Mutation | None) -> tuple[float, Array]:
 def _material() -> Material:
     text = default_text()
     tokenizer = Tokenizer.of_characters(text)
-    config = ModelConfig(vocabulary=tokenizer.vocabulary, **SIZES)
+    config = config_of("default", **SIZES, vocabulary=tokenizer.vocabulary)
     corpus = make_corpus(split([text]), tokenizer, config.context)
     held_out = training_batch(corpus.validation.tokens, config.context, HELD_OUT, seed=0, step=1)
     counts = np.bincount(corpus.training, minlength=config.vocabulary) + 1

@@ -77,6 +77,7 @@ class Maker:
         return ModelConfig(layers=blocks, heads=H, width=C, hidden=F, context=T, vocabulary=V, **FAMILIES[family])
 
 
+USUAL = Rotary()
 LONGER = Rotary(base=10.0, factor=4.0, low_factor=0.5, high_factor=2.0, first_context=8)
 """Scaled so that of four pairs one is kept, one slowed down, and two are between."""
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -148,7 +149,7 @@ def rms_norm(make: Maker, scale: float = 1.0, offset: float = 0.0, equal_rows: b
     return Case(layers.rms_norm_forward, layers.rms_norm_backward, inputs)
 
 
-def rotary(make: Maker, rotary: Rotary = Rotary(), start: int = 0) -> Case:
+def rotary(make: Maker, rotary: Rotary = USUAL, start: int = 0) -> Case:
     B, T, C, H, *_ = make.sizes
     given = {"rotary": rotary, "start": start}
     return Case(layers.rotary_forward, layers.rotary_backward, {"x": make.normal(B, H, T, C // H)}, given)
@@ -202,7 +203,12 @@ def gelu(make: Maker, scale: float = 1.0) -> Case:
 
 def mlp(make: Maker) -> Case:
     B, T, C, _, F, _ = make.sizes
-    weights = {"w_up": make.weights(C, F), "w_down": make.weights(F, C), "b_up": make.normal(F), "b_down": make.normal(C)}
+    weights = {
+        "w_up": make.weights(C, F),
+        "w_down": make.weights(F, C),
+        "b_up": make.normal(F),
+        "b_down": make.normal(C),
+    }
     return Case(layers.mlp_forward, layers.mlp_backward, {"x": make.normal(B, T, C), **weights})
 
 

@@ -57,7 +57,9 @@ def rms_norm(x: Tensor, gamma: Tensor, epsilon: float = 1e-5) -> Tensor:
     return F.rms_norm(wide(x), gamma.shape, wide(gamma), eps=epsilon).to(x.dtype)
 
 
-def frequencies(D: int, base: float, factor: float, low_factor: float, high_factor: float, first_context: int) -> Tensor:
+def frequencies(
+    D: int, base: float, factor: float, low_factor: float, high_factor: float, first_context: int
+) -> Tensor:
     """Radians a position, of the D/2 pairs; a factor above 1 makes the slow ones slower."""
     f = base ** (-torch.arange(0, D, 2, dtype=torch.float64) / D)
     wavelength = 2 * math.pi / f
@@ -78,7 +80,9 @@ def rotary(
     T, D = x.shape[-2:]
     positions = torch.arange(start, start + T, dtype=torch.float64)
     angles = torch.outer(positions, frequencies(D, base, factor, low_factor, high_factor, first_context)).to(x.device)
-    turned = torch.complex(*wide(x).unflatten(-1, (2, D // 2)).unbind(-2)) * torch.polar(torch.ones_like(angles), angles)
+    turned = torch.complex(*wide(x).unflatten(-1, (2, D // 2)).unbind(-2)) * torch.polar(
+        torch.ones_like(angles), angles
+    )
     return torch.cat((turned.real, turned.imag), dim=-1).to(x.dtype)
 
 
@@ -115,12 +119,10 @@ def multi_head_attention(
     window: int | None = None,
     epsilon: float = 1e-5,
     start: int = 0,
-    **turning: float,
+    **turning: Any,
 ) -> Tensor:
     D = w_q.shape[1] // heads
-    q, k, v = (
-        (x @ w + b).unflatten(-1, (-1, D)).transpose(1, 2) for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v))
-    )
+    q, k, v = ((x @ w + b).unflatten(-1, (-1, D)).transpose(1, 2) for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v)))
     if gamma_q is not None and gamma_k is not None:
         q, k = rms_norm(q, gamma_q, epsilon), rms_norm(k, gamma_k, epsilon)
     if turning:

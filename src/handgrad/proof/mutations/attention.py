@@ -1,10 +1,8 @@
 """What goes wrong in attention: the scale, the mask, the transposes, the heads, the input that serves three times."""
 
-from ...layers import (
-    causal_attention_backward,
-    causal_attention_forward,
-    multi_head_attention_backward,
-)
+from ...layers import causal_attention_backward, causal_attention_forward, multi_head_attention_backward
+from ...layers.causal_attention import sum_of_group
+from ...layers.multi_head_attention import _heads_backward
 from .mutation import Mutation
 
 CAUSAL_ATTENTION = (
@@ -62,7 +60,7 @@ CAUSAL_ATTENTION = (
         "causal_attention",
         causal_attention_backward,
         right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
-        wrong="_, softmax = softmax_forward(q_block @ k[:, :, tile.keys].swapaxes(-1, -2))",
+        wrong="_, softmax = softmax_forward(by_group(q_block, k[:, :, tile.keys].swapaxes(-1, -2)))",
         why="The softmax that is undone is that of the masked scores: without the mask, hidden keys have weights, and "
         "get gradients.",
     ),
@@ -70,9 +68,9 @@ CAUSAL_ATTENTION = (
         "mask_forgotten_for_the_values_too",
         "causal_attention",
         causal_attention_backward,
-        right="dv[:, :, tile.keys] += weights",
-        wrong="probabilities = weights = softmax_forward(q_block @ k[:, :, tile.keys].swapaxes(-1, -2))[0]\n"
-        "            dv[:, :, tile.keys] += weights",
+        right="dv[:, :, tile.keys] += sum_of_group(weights",
+        wrong="probabilities = weights = softmax_forward(by_group(q_block, k[:, :, tile.keys].swapaxes(-1, -2)))[0]\n"
+        "            dv[:, :, tile.keys] += sum_of_group(weights",
         why="Weights that are made again for the backward must be the forward's: a value that no query saw has "
         "gradient 0.",
     ),
@@ -81,7 +79,7 @@ CAUSAL_ATTENTION = (
         "causal_attention",
         causal_attention_backward,
         right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
-        wrong="hidden = q_block @ k[:, :, tile.keys].swapaxes(-1, -2)\n"
+        wrong="hidden = by_group(q_block, k[:, :, tile.keys].swapaxes(-1, -2))\n"
         "            softmax = SoftmaxCache(np.exp(hidden - logsumexp_block), logsumexp_block)",
         why="Weights made again from the kept logsumexp must be masked again: exp(z - logsumexp) of a hidden key is no "
         "longer below 1, and can be huge.",
@@ -108,8 +106,8 @@ CAUSAL_ATTENTION = (
         "dv_weights_not_transposed",
         "causal_attention",
         causal_attention_backward,
-        right="weights.swapaxes(-1, -2) @ dy_block",
-        wrong="weights @ dy_block",
+        right="sum_of_group(weights, dy_block, v)",
+        wrong="sum_of_group(weights.swapaxes(-1, -2), dy_block, v)",
         why="v_s gave to every query t with weight p_ts, so dv_s sums over t: the transpose. The matrix is square, "
         "so nothing complains.",
     ),
@@ -117,8 +115,8 @@ CAUSAL_ATTENTION = (
         "dk_not_transposed",
         "causal_attention",
         causal_attention_backward,
-        right="dscores.swapaxes(-1, -2) @ q_block",
-        wrong="dscores @ q_block",
+        right="sum_of_group(dscores, q_block, k)",
+        wrong="sum_of_group(dscores.swapaxes(-1, -2), q_block, k)",
         why="A key's gradient sums over the queries that it met: dscoresᵀ q.",
     ),
     Mutation(
@@ -134,9 +132,72 @@ CAUSAL_ATTENTION = (
         "dweights_from_the_keys",
         "causal_attention",
         causal_attention_backward,
-        right="dy_block @ v[:, :, tile.keys].swapaxes(-1, -2)",
-        wrong="dy_block @ k[:, :, tile.keys].swapaxes(-1, -2)",
+        right="by_group(dy_block, v[:, :, tile.keys].swapaxes(-1, -2))",
+        wrong="by_group(dy_block, k[:, :, tile.keys].swapaxes(-1, -2))",
         why="The weights multiplied the values: dweights = dy vᵀ. The keys have done their work before the softmax.",
+    ),
+)
+
+GROUPS = (
+    Mutation(
+        "group_of_its_first_head",
+        "grouped_attention",
+        sum_of_group,
+        right="return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])",
+        wrong="first = slice(None, None, x.shape[1] // G)\n    return x[:, first].swapaxes(-1, -2) @ y[:, first]",
+        why="A key and a value that serve several heads of queries have the sum of what all of them ask, not of the "
+        "first.",
+    ),
+    Mutation(
+        "group_averaged",
+        "grouped_attention",
+        sum_of_group,
+        right="@ y.reshape(B, G, -1, y.shape[-1])",
+        wrong="@ y.reshape(B, G, -1, y.shape[-1]) / (x.shape[1] // G)",
+        why="Sharing is broadcasting, and its backward a sum over the heads that shared; the mean is as many times too "
+        "small.",
+    ),
+    Mutation(
+        "groups_interleaved",
+        "grouped_attention",
+        sum_of_group,
+        right="return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])",
+        wrong="each = x.swapaxes(-1, -2) @ y\n    return each.reshape(B, -1, G, *each.shape[2:]).sum(axis=1)",
+        why="Neighbouring heads share a key: head h is of group h // (H/G). As if it were h % G, `tile` in place of "
+        "`repeat`, each group gets others' gradients.",
+    ),
+    Mutation(
+        "dv_of_the_first_head_of_a_group",
+        "grouped_attention",
+        causal_attention_backward,
+        right="sum_of_group(weights, dy_block, v)",
+        wrong="np.array(weights.swapaxes(-1, -2) @ dy_block)[:, :: weights.shape[1] // v.shape[1]]",
+        why="The keys' gradients are summed over the group; the values are shared by the same heads, and need the same "
+        "sum.",
+    ),
+)
+
+RECOMPUTED = "kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2"
+
+WINDOW = (
+    Mutation(
+        "window_forgotten_in_the_recomputation",
+        "window_attention",
+        causal_attention_backward,
+        right=RECOMPUTED,
+        wrong="(np.exp(_masked_scores(q_scaled, k, tile._replace(edge=None)) - logsumexp_block),) * 2",
+        why="Weights that are made again need the window as well as the causal mask: what it hid had no weight, and "
+        "has no gradient.",
+    ),
+    Mutation(
+        "window_one_too_wide",
+        "window_attention",
+        causal_attention_backward,
+        right=RECOMPUTED,
+        wrong="(np.exp(_masked_scores(q_scaled, k, tile._replace(\n"
+        "                edge=None if tile.edge is None else tile.edge - 1)) - logsumexp_block),) * 2",
+        why="A window of w holds w keys, the query's own among them: s > t - w. With >= the backward sees one that the "
+        "forward hid.",
     ),
 )
 
@@ -163,11 +224,11 @@ TILES = (
 
 MULTI_HEAD_ATTENTION = (
     Mutation(
-        "dq_heads_merged_without_the_transpose",
+        "heads_merged_without_the_transpose",
         "multi_head_attention",
-        multi_head_attention_backward,
-        right='merge_heads(tap("q", dq))',
-        wrong='tap("q", dq).reshape(dq.shape[0], dq.shape[2], -1)',
+        _heads_backward,
+        right="merge_heads(tap(name, dy))",
+        wrong="tap(name, dy).reshape(dy.shape[0], dy.shape[2], -1)",
         why="(B, H, T, D) becomes (B, T, H·D) by a transpose and then a reshape; the reshape alone fits as well and "
         "mixes heads with positions.",
     ),
@@ -183,10 +244,10 @@ MULTI_HEAD_ATTENTION = (
     Mutation(
         "heads_merged_in_reverse",
         "multi_head_attention",
-        multi_head_attention_backward,
-        right='merge_heads(tap("v", dv))',
-        wrong='merge_heads(tap("v", dv)[:, ::-1])',
-        why="Heads are merged in the order in which they were split; each has its own columns of w_v.",
+        _heads_backward,
+        right="merge_heads(tap(name, dy))",
+        wrong="merge_heads(tap(name, dy)[:, ::-1])",
+        why="Heads are merged in the order in which they were split; each has its own columns of the matrix.",
     ),
     Mutation(
         "shared_input_assigned",
@@ -216,8 +277,8 @@ MULTI_HEAD_ATTENTION = (
         "keys_back_through_w_q",
         "multi_head_attention",
         multi_head_attention_backward,
-        right='linear_backward(merge_heads(tap("k", dk)), cache.k)',
-        wrong='linear_backward(merge_heads(tap("k", dk)), cache.q)',
+        right="_heads_backward(dk, cache.k, ",
+        wrong="_heads_backward(dk, cache.k._replace(linear=cache.k.linear._replace(w=cache.q.linear.w)), ",
         why="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k is right, "
         "and hides it.",
     ),
@@ -225,24 +286,79 @@ MULTI_HEAD_ATTENTION = (
         "w_o_not_transposed",
         "multi_head_attention",
         multi_head_attention_backward,
-        right='linear_backward(tap("output", dy), cache.out)',
-        wrong='linear_backward(tap("output", dy), cache.out._replace(w=cache.out.w.T))',
+        right="linear_backward(dprojected, cache.out)",
+        wrong="linear_backward(dprojected, cache.out._replace(w=cache.out.w.T))",
         why="dx = dy wᵀ. A square w fits either way round, so only the numbers are wrong.",
     ),
     Mutation(
         "dw_q_transposed",
         "multi_head_attention",
         multi_head_attention_backward,
-        right="return dx, dw_q, dw_k, dw_v, dw_o",
-        wrong="return dx, dw_q.T, dw_k, dw_v, dw_o",
+        right="return dx, dw_q, ",
+        wrong="return dx, dw_q.T, ",
         why="dqᵀ x is the gradient for weights kept as (out, in); here they are (in, out): xᵀ dq.",
     ),
     Mutation(
         "dw_o_of_the_input",
         "multi_head_attention",
         multi_head_attention_backward,
-        right='linear_backward(tap("output", dy), cache.out)',
-        wrong='linear_backward(tap("output", dy), cache.out._replace(x=cache.q.x))',
+        right="linear_backward(dprojected, cache.out)",
+        wrong="linear_backward(dprojected, cache.out._replace(x=cache.q.linear.x))",
         why="w_o multiplied the heads' merged contexts, not the layer's input.",
+    ),
+)
+
+QUERIES_AND_KEYS = (
+    Mutation(
+        "query_key_norm_skipped",
+        "grouped_query_attention",
+        _heads_backward,
+        right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
+        wrong='dy = tap(f"{name}_normed", dy)\n        dgamma = rms_norm_backward(dy, cache.norm)[1]',
+        why="The norm of queries and keys has a gain, which gets its gradient, and a Jacobian, which is as easily "
+        "forgotten.",
+    ),
+    Mutation(
+        "gain_of_the_projections",
+        "grouped_query_attention",
+        _heads_backward,
+        right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
+        wrong='dnormed = tap(f"{name}_normed", dy)\n'
+        "        dy, _ = rms_norm_backward(dnormed, cache.norm)\n"
+        "        dgamma = (dnormed * cache.norm.x_hat / cache.norm.inverse_rms).sum(axis=(0, 1, 2))",
+        why="gamma_q multiplied the normalised queries; the projections that they were made of are not what its "
+        "gradient is weighted by.",
+    ),
+    Mutation(
+        "gain_of_the_first_head",
+        "grouped_query_attention",
+        _heads_backward,
+        right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
+        wrong='dnormed = tap(f"{name}_normed", dy)\n'
+        "        dy, _ = rms_norm_backward(dnormed, cache.norm)\n"
+        "        dgamma = (dnormed * cache.norm.x_hat)[:, 0].sum(axis=(0, 1))",
+        why="All heads share one gain of width D, so it sums over the heads as well as over positions and sequences.",
+    ),
+    Mutation(
+        "norm_undone_before_the_rotation",
+        "grouped_query_attention",
+        _heads_backward,
+        right="if cache.rotary is not None:\n"
+        '        dy = rotary_backward(tap(f"{name}_rotated", dy), cache.rotary)\n'
+        "    if cache.norm is not None:\n"
+        '        dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
+        wrong="if cache.norm is not None:\n"
+        '        dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)\n'
+        "    if cache.rotary is not None:\n"
+        '        dy = rotary_backward(tap(f"{name}_rotated", dy), cache.rotary)',
+        why="What was done last is undone first: queries were normalised and then turned, so turn them back first.",
+    ),
+    Mutation(
+        "values_turned_back",
+        "grouped_query_attention",
+        multi_head_attention_backward,
+        right="_heads_backward(dv, ",
+        wrong="_heads_backward(dv if cache.k.rotary is None else rotary_backward(dv, cache.k.rotary), ",
+        why="Only queries and keys were turned. A value has no position, and its gradient none either.",
     ),
 )

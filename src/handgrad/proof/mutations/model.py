@@ -1,7 +1,7 @@
 """What goes wrong where layers are put together: the residuals, what a layer was given, the order of the blocks."""
 
 from ...model.block import block_backward, block_forward
-from ...model.gpt import trunk_backward
+from ...model.gpt import trunk_backward, with_head
 from .mutation import Mutation
 
 LEFT_BY_THE_BLOCK = "BlockCache(config.residual, norm_1, attention, norm_2, feed_forward)"
@@ -9,7 +9,7 @@ LEFT_BY_THE_BLOCK = "BlockCache(config.residual, norm_1, attention, norm_2, feed
 
 def _from_the_raw_input(part: str) -> str:
     """The block's cache, where attention's part has the input from before the norm."""
-    raw = f"attention._replace({part}=attention.{part}._replace(x=x))"
+    raw = f"attention._replace({part}=attention.{part}._replace(linear=attention.{part}.linear._replace(x=x)))"
     return f"BlockCache(config.residual, norm_1, {raw}, norm_2, feed_forward)"
 
 
@@ -34,6 +34,15 @@ BLOCK = (
         wrong="BlockCache(config.residual, norm_1, attention, norm_2, feed_forward._replace("
         "gate_cache=feed_forward.gate_cache._replace(x=residual_1)))",
         why="The feed-forward layer, too, read a normalised copy of the stream, and not the stream.",
+    ),
+    Mutation(
+        "dw_up_of_the_raw_input",
+        "block",
+        block_forward,
+        right=LEFT_BY_THE_BLOCK,
+        wrong="BlockCache(config.residual, norm_1, attention, norm_2, feed_forward._replace("
+        "up_cache=feed_forward.up_cache._replace(x=residual_1)))",
+        why="w_up read what the second norm made of the stream; it is that, not the stream itself, that meets dup.",
     ),
     Mutation(
         "residual_past_the_feed_forward_lost",
@@ -116,5 +125,58 @@ GPT = (
         right='dx, dnorm = norm_backward(dy, norm, within(tap, "norm"))',
         wrong='dx, dnorm = dy, norm_backward(dy, norm, within(tap, "norm"))[1]',
         why="The head's gradient belongs to the normalised stream; the last norm's Jacobian carries it to the stream.",
+    ),
+)
+
+TIED = "part.token[...] += dw_lm.T"
+
+HEAD_AND_EMBEDDING = (
+    Mutation(
+        "tied_without_the_head",
+        "gpt2",
+        with_head,
+        right=TIED,
+        wrong="pass",
+        why="A table that is embedding and head is used twice, and it is the head that asks something of every row.",
+    ),
+    Mutation(
+        "tied_without_the_embedding",
+        "gpt2",
+        with_head,
+        right=TIED,
+        wrong="part.token[...] = dw_lm.T",
+        why="`=` where `+=` is due: what the head asks of the table overwrites what the lookups ask of it.",
+    ),
+    Mutation(
+        "tied_averaged",
+        "gpt2",
+        with_head,
+        right=TIED,
+        wrong="part.token[...] = (part.token + dw_lm.T) / 2",
+        why="Of a tensor with two uses the gradient is the sum of both, and not their mean.",
+    ),
+    Mutation(
+        "tied_without_the_transpose",
+        "gpt2",
+        with_head,
+        right=TIED,
+        wrong="part.token[...] += dw_lm.reshape(part.token.shape)",
+        why="The head multiplied by the table's *transpose*. A reshape has the same shape, and scatters its gradient "
+        "over the wrong rows.",
+    ),
+)
+
+FULL_BLOCKS = (
+    Mutation(
+        "window_on_the_full_blocks",
+        "qwen2",
+        block_forward,
+        right=LEFT_BY_THE_BLOCK,
+        wrong="BlockCache(config.residual, norm_1, multi_head_attention_forward(\n"
+        "        normed_1, *parameters.attention, heads=config.heads, key_value_heads=config.key_value_heads,\n"
+        "        scale=None if config.score_scale else 1.0, rotary=config.rotary, start=start,\n"
+        "        window=config.window or None, epsilon=config.norm_epsilon)[1], norm_2, feed_forward)",
+        why="Not all blocks have the window. What is computed again for the backward asks for its own block's, as the "
+        "forward did.",
     ),
 )
