@@ -147,9 +147,7 @@ def _after_updates(ours: Model, family: Family, theirs: Any, tokens: Tensor) -> 
         their_optimizer.zero_grad()
         _loss(theirs, tokens)[1].backward()
         their_optimizer.step()
-        loss, cache = loss_forward(
-            tokens[:, :-1].numpy(), tokens[:, 1:].numpy(), ours.parameters.tree, ours.config
-        )
+        loss, cache = loss_forward(tokens[:, :-1].numpy(), tokens[:, 1:].numpy(), ours.parameters.tree, ours.config)
         optimizer.step(loss_backward(np.ones_like(loss), cache), RATE)
     named = dict(theirs.named_parameters())
     return max(relative_error(x, _as_ours(named, family, name)) for name, x in ours.parameters.items())

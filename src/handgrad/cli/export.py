@@ -24,4 +24,6 @@ def export(
     rotary positions). Where none has, a line says what the nearest one has in its place.
     """
     architecture = interop.export(load_model(run), out, dtype)
-    print(f"{out}: {architecture}, {dtype}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})")
+    print(
+        f"{out}: {architecture}, {dtype}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})"
+    )

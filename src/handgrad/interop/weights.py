@@ -63,9 +63,7 @@ def weights_to_bytes(parameters: Parameters, family: Family, dtype: str) -> byte
         x = (x.T if place.transposed else x).astype(DTYPES[dtype])
         before = tensors.get(place.tensor)
         tensors[place.tensor] = x if before is None else np.concatenate((before, x), axis=-1)
-    return safetensors.numpy.save(
-        {name: np.ascontiguousarray(x) for name, x in tensors.items()}, {"format": "pt"}
-    )
+    return safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in tensors.items()}, {"format": "pt"})
 
 
 def _files(folder: Path) -> list[Path]:
@@ -91,7 +89,9 @@ def _places(config: ModelConfig, family: Family, found: Mapping[str, Found], fol
     shapes = named_shapes(config)
     places = {name: family.place_of(name) for name in shapes}
     if places["embedding.token"].tensor not in found:  # saved without the head's class
-        places = {name: place._replace(tensor=place.tensor.removeprefix(family.prefix)) for name, place in places.items()}
+        places = {
+            name: place._replace(tensor=place.tensor.removeprefix(family.prefix)) for name, place in places.items()
+        }
     expected = {place.tensor: _their_shape(shapes[name], place) for name, place in places.items()}
     others = found.keys() - expected.keys()
     if config.tied:

@@ -105,14 +105,16 @@ def causal_attention_forward(
     scale = float(scale)  # a NumPy float64 would turn a float32 run into float64
     B, H, T, D = q.shape
     q_scaled = q * scale
-    y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
-    logsumexp = np.empty((B, H, T, 1), q.dtype)
     S = k.shape[2]
     if S < T:
         raise ValueError(f"{T} queries, but only {S} keys")
     whole = sees(tap, *TAPS)
     blocks = one_tile(T, S, window) if whole else tile_blocks(T, S, window)
-    keep = whole or _entries(blocks) * H * q.itemsize <= KEPT_BYTES
+    most = KEPT_BYTES // (H * q.itemsize)
+    keep = whole or T * S <= most or entries_of(T, S, window) <= most
+    if len(blocks) > 1:
+        y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
+        logsumexp = np.empty((B, H, T, 1), q.dtype)
     kept = []
     for tiles in blocks:
         queries, found, kept_block = tiles[0].queries, [], []
@@ -122,7 +124,10 @@ def causal_attention_forward(
             found.append((by_group(weights, v[:, :, tile.keys]), softmax.logsumexp))
             if keep:
                 kept_block.append((probabilities, weights))
-        y[:, :, queries], logsumexp[:, :, queries] = reduce(merge_tiles, found)
+        if len(blocks) > 1:
+            y[:, :, queries], logsumexp[:, :, queries] = reduce(merge_tiles, found)
+        else:
+            y, logsumexp = reduce(merge_tiles, found)
         if len(tiles) > 1:  # softmax took each tile's keys for all that there are
             for (probabilities, _), (_, tile_logsumexp) in zip(kept_block, found, strict=False):
                 probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])
@@ -202,12 +207,11 @@ def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[A
     return np.exp(l_1 - logsumexp) * y_1 + np.exp(l_2 - logsumexp) * y_2, logsumexp
 
 
+@lru_cache(maxsize=8)
 def tile_blocks(T: int, S: int, window: int | None = None) -> Blocks:
     """The tiles of T queries that are the last of S positions; what no query of a block sees is in none."""
     block = min(KEYS, 64 if S <= KEYS else 128)  # little is wasted above the diagonal, or products are larger: measured
-    return tuple(
-        tuple(_tiles(slice(start, min(start + block, T)), S - T, window or S)) for start in range(0, T, block)
-    )
+    return tuple(tuple(_tiles(slice(start, min(start + block, T)), S - T, window or S)) for start in range(0, T, block))
 
 
 def _tiles(queries: slice, earlier: int, window: int) -> Iterator[Tile]:
@@ -228,11 +232,11 @@ def one_tile(T: int, S: int, window: int | None = None) -> Blocks:
     return ((Tile(slice(0, T), slice(0, S), True, edge if edge + T > 1 else None),),)
 
 
-def _entries(blocks: Blocks) -> int:
+@lru_cache(maxsize=8)
+def entries_of(T: int, S: int, window: int | None = None) -> int:
     """How many scores there are in all tiles."""
-    return sum(
-        (queries.stop - queries.start) * (keys.stop - keys.start) for tiles in blocks for queries, keys, *_ in tiles
-    )
+    tiles = (tile for tiles in tile_blocks(T, S, window) for tile in tiles)
+    return sum((queries.stop - queries.start) * (keys.stop - keys.start) for queries, keys, *_ in tiles)
 
 
 def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> Array:
@@ -240,7 +244,7 @@ def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> 
     scores = tap("scores", by_group(q_scaled[:, :, tile.queries], k[:, :, tile.keys].swapaxes(-1, -2)))
     if tile.edge is not None:
         scores += window_mask(*scores.shape[-2:], tile.edge)
-    if tile.diagonal:
+    if tile.diagonal and scores.shape[-2] > 1:
         own = scores[..., -scores.shape[-2] :]
         own += causal_mask(own.shape[-1])
     return tap("masked_scores", scores)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Inexact
 
 from .arrays import Array
+from .silu import lowest_of
 
 CUBIC = 0.044715
 FARTHEST = 30.0
@@ -28,11 +29,10 @@ def gelu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; it is what GPT-2 was trained with.
     """
     rate = 2 * float(np.sqrt(2 / np.pi))
-    held = np.clip(x, -FARTHEST, FARTHEST)  # complex numbers by their real parts
+    held = np.minimum(np.maximum(x, -FARTHEST), FARTHEST)  # complex numbers by their real parts
     square = held * held
     two_u = held * (rate + rate * CUBIC * square)
-    lowest = -0.98 * np.log(np.finfo(x.dtype).max)
-    sigmoid = 1 / (1 + np.exp(-np.clip(two_u, lowest, np.inf)))
+    sigmoid = 1 / (1 + np.exp(-np.maximum(two_u, lowest_of(x.dtype))))
     y = x * sigmoid
     slope = rate + 3 * rate * CUBIC * square  # (2u)'
     slope *= y * (1 - sigmoid)

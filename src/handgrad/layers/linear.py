@@ -21,7 +21,7 @@ def linear_forward(
 
     The leading axes are folded into rows, so that BLAS sees one large product and not B small ones.
     """
-    y = (as_rows(x) @ w).reshape(*x.shape[:-1], w.shape[-1])
+    y = as_rows(x).dot(w).reshape(x.shape[:-1] + w.shape[1:])  # on a few rows dot takes half of matmul's time
     return y, LinearCache(x, w)
 
 

@@ -9,6 +9,10 @@ from jaxtyping import Float, Inexact
 from .arrays import Array
 
 
+BLOCK = 256
+"""Positions in a table at least."""
+
+
 class Rotary(NamedTuple):
     """How fast the pairs turn. A factor of 1 is plain rotary; Llama 3.1 and later have 8 or 32."""
 
@@ -45,7 +49,8 @@ def rotary_forward(
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021.
     """
-    cos, sin = _turns(x.shape[-1], start, x.shape[2], rotary, x.real.dtype)
+    T, D = x.shape[2:]
+    cos, sin = _turns(D, start, T, rotary, x.real.dtype)
     return _rotate(x, cos, sin), RotaryCache(cos, sin)
 
 
@@ -77,18 +82,21 @@ def rotary_frequencies(D: int, rotary: Rotary = Rotary()) -> Float[Array, "half"
     return frequencies * (kept + (1 - kept) / rotary.factor)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _turns(D: int, start: int, T: int, rotary: Rotary, dtype: np.dtype) -> tuple[Array, Array]:
-    """cos θ and sin θ, (T, D/2) each, from angles in float64: a late position's would lose digits in float32."""
-    angles = np.outer(np.arange(start, start + T), rotary_frequencies(D, rotary))
-    return np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    """cos θ, (T, 1, D/2), and -sin θ and sin θ, (T, 2, D/2), from angles in float64: in float32 a late position's would
+    lose digits."""
+    first = start % BLOCK
+    if first + T < BLOCK:  # one table serves all steps of decoding that are in its block
+        cos, sin = _turns(D, start - first, BLOCK, rotary, dtype)
+        return cos[first : first + T], sin[first : first + T]
+    angles = np.outer(np.arange(start, start + T), rotary_frequencies(D, rotary))[:, None]
+    return np.cos(angles).astype(dtype), np.concatenate((-np.sin(angles), np.sin(angles)), axis=1).astype(dtype)
 
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:
-    half = x.shape[-1] // 2
-    x_1, x_2 = x[..., :half], x[..., half:]
-    y = np.empty_like(x)
-    y_1, y_2 = y[..., :half], y[..., half:]
-    np.subtract(x_1 * cos, x_2 * sin, out=y_1)
-    np.add(x_2 * cos, x_1 * sin, out=y_2)
-    return y
+    """x cos θ, and what x has in the other half of the pair, times ∓sin θ."""
+    halves = x.reshape(x.shape[:-1] + (2, -1))
+    y = halves * cos
+    y += halves[..., ::-1, :] * sin
+    return y.reshape(x.shape)

@@ -1,5 +1,6 @@
 """y = x σ(x), the sigmoid linear unit (also called swish)."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +24,7 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
     """
-    lowest = -0.98 * np.log(np.finfo(x.dtype).max)
-    sigmoid = np.exp(-np.clip(x, lowest, np.inf))  # complex numbers by their real parts
+    sigmoid = np.exp(-np.maximum(x, lowest_of(x.dtype)))  # complex numbers by their real parts
     sigmoid += 1
     np.divide(1, sigmoid, out=sigmoid)  # faster than np.reciprocal
     y = x * sigmoid
@@ -32,6 +32,12 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     slope *= y
     slope += sigmoid  # y' = σ + x σ (1 - σ) = σ + y (1 - σ)
     return y, SiluCache(slope)
+
+
+@lru_cache(maxsize=8)
+def lowest_of(dtype: np.dtype) -> float:
+    """Where σ is all but the smallest number of the dtype: below it e^(-x) would overflow."""
+    return -0.98 * float(np.log(np.finfo(dtype).max))
 
 
 def silu_backward(dy: Inexact[Array, "*shape"], cache: SiluCache) -> Inexact[Array, "*shape"]:

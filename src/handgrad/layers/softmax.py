@@ -23,7 +23,7 @@ def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*bat
     is the real part's maximum: a constant of differentiation, in the complex step too. An entry of minus infinity
     gets probability 0; a row needs one entry that is finite.
     """
-    maximum = z.real.max(axis=-1, keepdims=True)
+    maximum = np.maximum.reduce(z.real, axis=-1, keepdims=True)
     y = z - maximum
     np.exp(y, out=y)
     total = row_sums(y)

@@ -35,7 +35,6 @@ def block_forward(
     tap: Tap = no_tap,
     *,
     number: int = 0,
-    start: int = 0,
 ) -> tuple[Inexact[Array, "B T C"], BlockCache]:
     r"""Each sub-layer reads a normalised copy of the stream and adds what it found. Taps: `residual_1`, `residual_2`.
 
@@ -44,7 +43,7 @@ def block_forward(
        + \mathrm{feed\_forward}(\mathrm{norm}_2(\mathrm{residual}_1)) $$
 
     where [residual] is 1, or 0 where the config switches it off, and norm is the identity where that is none. `number`
-    counts the blocks from 0, since not all need have a window; `start` is the position of the first token.
+    counts the blocks from 0, since not all need have a window.
     """
     normed_1, norm_1 = norm_forward(x, parameters.norm_1, config.norm_epsilon, within(tap, "norm_1"))
     attended, attention = multi_head_attention_forward(
@@ -54,7 +53,6 @@ def block_forward(
         key_value_heads=config.key_value_heads,
         scale=None if config.score_scale else 1.0,
         rotary=config.rotary,
-        start=start,
         window=config.window_of(number),
         epsilon=config.norm_epsilon,
         tap=within(tap, "attention"),

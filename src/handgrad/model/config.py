@@ -1,6 +1,7 @@
 """What a model is: sizes, and the switches that show what each part is for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 from ..errors import ConfigError
@@ -83,7 +84,7 @@ class ModelConfig(Settings):
                 f"rotary_high_factor: {self.rotary_high_factor} is not above rotary_low_factor {self.rotary_low_factor}"
             )
 
-    @property
+    @cached_property
     def rotary(self) -> Rotary | None:
         """How queries and keys are turned, where they are."""
         if self.positions != "rotary":

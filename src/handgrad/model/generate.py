@@ -48,16 +48,19 @@ def generate_tokens(
     going = list(range(len(prompts)))
     while going:
         end = min(len(windows[row]) for row in going)
-        unread = np.zeros((len(windows), end - decoder.length), np.int64)  # what has ended reads zeros, and is not asked
+        unread = np.zeros(
+            (len(windows), end - decoder.length), np.int64
+        )  # what has ended reads zeros, and is not asked
         for row in going:
             unread[row] = windows[row][decoder.length : end]
         logits = decoder.read(unread)
         for row in [row for row in going if len(windows[row]) == end]:
             if not np.isfinite(logits[row]).all():
                 raise HandgradError("the model's logits are not finite; its weights cannot be used")
-            probabilities = next_token_probabilities(logits[row], temperature, top_k, top_p)
-            token = int(np.searchsorted(np.cumsum(probabilities), generators[row].random(), side="right"))
-            token = min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
+            if temperature == 0:
+                token = int(logits[row].argmax())
+            else:
+                token = _drawn(next_token_probabilities(logits[row], temperature, top_k, top_p), generators[row])
             yield row, token
             windows[row].append(token)
             drawn[row] += 1
@@ -66,6 +69,11 @@ def generate_tokens(
         if end == config.context:
             decoder.forget()
             windows = [window[end + 1 - (config.context - config.context // 4) :] for window in windows]
+
+
+def _drawn(probabilities: Float[Array, "V"], generator: np.random.Generator) -> int:
+    token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
+    return min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
 
 
 def next_token_probabilities(

@@ -55,20 +55,17 @@ class LossCache(NamedTuple):
 
 
 def trunk_forward(
-    tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap, start: int = 0
+    tokens: Integer[Array, "B T"], parameters: GPTParameters, config: ModelConfig, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "B T C"], TrunkCache]:
-    """Everything below the head. T is at most the context, tokens are below V.
-
-    `start` is the position of the first token, where a tap brings the keys and values of those before it.
-    """
+    """Everything below the head. T is at most the context, tokens are below V."""
     x, token = embedding_forward(tokens, parameters.embedding.token)
     position = None
     if parameters.embedding.position is not None:
-        x, position = positions_forward(x, parameters.embedding.position, start=start)
+        x, position = positions_forward(x, parameters.embedding.position)
     x = tap("embedding.output", x)
     blocks = []
     for n, block in enumerate(parameters.blocks):
-        x, block_cache = block_forward(x, block, config, within(tap, f"blocks.{n}"), number=n, start=start)
+        x, block_cache = block_forward(x, block, config, within(tap, f"blocks.{n}"), number=n)
         blocks.append(block_cache)
     normed, norm = norm_forward(x, parameters.norm, config.norm_epsilon, within(tap, "norm"))
     return normed, TrunkCache(token, position, tuple(blocks), norm)

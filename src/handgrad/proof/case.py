@@ -75,6 +75,13 @@ def _attention_of(config: ModelConfig) -> dict[str, Any]:
     return {"heads": config.heads, "rotary": config.rotary} | unusual | scale
 
 
+def given_of(settings: Mapping[str, float | int]) -> dict[str, Any]:
+    """What a layer's settings came from: the numbers of a rotation are one thing again."""
+    rotary = {name: x for name, x in settings.items() if name in Rotary._fields}
+    others = {name: x for name, x in settings.items() if name not in rotary}
+    return others | ({"rotary": Rotary(**rotary)} if rotary else {})  # type: ignore[arg-type]
+
+
 def _numbers_of(rotary: Rotary | None) -> dict[str, float | int]:
     return rotary._asdict() if rotary else {}
 

@@ -1,6 +1,7 @@
 """Cases made of random inputs: one function for each layer, a block and a GPT, whatever the sizes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -196,9 +197,9 @@ def silu(make: Maker, scale: float = 1.0) -> Case:
     return Case(layers.silu_forward, layers.silu_backward, {"x": make.normal(B, T, F, scale=scale)})
 
 
-def gelu(make: Maker, scale: float = 1.0) -> Case:
+def gelu(make: Maker, scale: float = 1.0, offset: float = 0.0) -> Case:
     B, T, _, _, F, _ = make.sizes
-    return Case(layers.gelu_forward, layers.gelu_backward, {"x": make.normal(B, T, F, scale=scale)})
+    return Case(layers.gelu_forward, layers.gelu_backward, {"x": make.normal(B, T, F, scale=scale, offset=offset)})
 
 
 def mlp(make: Maker) -> Case:
@@ -231,8 +232,8 @@ def linear_cross_entropy(make: Maker, ignored: Ignored = "none") -> Case:
 
 
 def block(make: Maker, family: str = "default") -> Case:
-    """A block as a function of its input and of its parameters."""
-    config = make.config(1, family)
+    """A block as a function of its input and of its parameters; where the family has a window, with it."""
+    config = replace(make.config(1, family), full_blocks=0)
     scope = "blocks.0."
     parameters = make.parameters(config).items()
     named = {name.removeprefix(scope): x for name, x in parameters if name.startswith(scope)}

@@ -98,9 +98,7 @@ def read_position(folder: Path) -> tuple[int, Best | None]:
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:
     """Where the run stands. The step is all that it needs to go on; the rest says what follows from it."""
     config, step = trainer.config, trainer.optimizer.steps
-    epoch, window = divmod(
-        step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.length)
-    )
+    epoch, window = divmod(step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.length))
     return {
         "step": step,
         "position": {"epoch": epoch, "window": window},

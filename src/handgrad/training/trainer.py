@@ -173,9 +173,7 @@ def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None 
     return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
 
 
-def fresh_trainer(
-    recipe: Recipe, text: SplitText, threads: int | None = None, init: Model | None = None
-) -> Trainer:
+def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None, init: Model | None = None) -> Trainer:
     """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides; or a model to
     start from, whose weights are trained in place."""
     if init is not None:
