@@ -140,7 +140,7 @@ def diagnosis(
 
 @app.command()
 def parity() -> None:
-    """How far handgrad is from transformers on the same random weights, in float64: values, every gradient, ten updates.
+    """How far handgrad is from transformers on the same random weights: values, every gradient, ten updates.
 
     Ends with status 1 where an error is above what docs/models.md promises.
     """

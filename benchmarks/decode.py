@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ FOLDER_TOKENS = 200
 
 def folder_contest(model: Path, batch: int, threads: int) -> Contest:
     """A real model, by `generate` of each: the likeliest token each time, from the one that begins a text."""
-    plan = {"source": str(model.resolve()), "batch": batch, "tokens": FOLDER_TOKENS, "threads": threads}
+    plan: dict[str, Any] = {"source": str(model.resolve()), "batch": batch, "tokens": FOLDER_TOKENS, "threads": threads}
     return Contest(
         f"decode {model.name}, batch {batch}",
         FOLDER_CONTENDERS,

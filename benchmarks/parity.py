@@ -161,7 +161,7 @@ def _loss(model: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def _as_ours(named: dict[str, Tensor], family: Family, name: str) -> Array:
     """Their tensor for this parameter of ours, as we have it."""
     place = family.place_of(name)
-    x = named[place.tensor].detach().numpy()
+    x: Array = named[place.tensor].detach().numpy()
     if place.third is not None:
         x = np.split(x, 3, axis=-1)[place.third]
     return x.T if place.transposed else x

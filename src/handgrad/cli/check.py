@@ -1,7 +1,7 @@
 """handgrad check: prove the gradients, and the proof."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,8 +36,8 @@ def check(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
-            help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. Without "
-            "it: those of every layer and of small models of every family.",
+            help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. "
+            "Without it: those of every layer and of small models of every family.",
         ),
     ] = None,
     layer: Annotated[
@@ -95,6 +95,7 @@ def _check_gradients(
     table = Table("layer", what, "shape", "error", "", box=None, header_style="bold", pad_edge=False)
     verdicts: list[Verdict] = []
     for name, case in cases.items():
+        found: Iterable[Verdict]
         found = check_against_torch(case, name, seed) if against else (check_along if along else check_case)(case, seed)
         if along:
             found = track(found, "checking", len(case.inputs) + bool(against), console=console, transient=True)

@@ -32,7 +32,8 @@ def evaluate(
     """Measure a model on texts: loss, perplexity, bits a character and a byte.
 
     Every token but the first counts once. The text is read in windows as long as the model's context (1024
-    tokens at most), of which each begins without a past: a model that saw all that came before would do a little better.
+    tokens at most), of which each begins without a past: a model that saw all that came before would do a little
+    better.
     """
     model = load_model(run)
     if glob is not None and data is None:

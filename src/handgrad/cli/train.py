@@ -206,12 +206,12 @@ def _created(
         settings = plan.settings | settings
     if init is not None and preset is not None:
         raise HandgradError(f"--preset: not with --init; the model in {init} has its own architecture")
-    model = load_model(init) if init else None
-    preset = DEFAULT_PRESET if preset is None else preset
-    recipe = recipe_for(model, settings) if model else make_recipe(settings, preset)
+    started = (init, load_model(init)) if init else None
+    preset = "" if started else DEFAULT_PRESET if preset is None else preset
+    recipe = recipe_for(started[1], settings) if started else make_recipe(settings, preset)
     text = read_data(data or [], glob)
     try:
-        return create_run(out, preset if model is None else "", recipe, text, threads, (init, model) if init else None)
+        return create_run(out, preset, recipe, text, threads, started)
     except TextError as error:
         raise TextError(f"{names_of(data or [])}: {error}") from None
 

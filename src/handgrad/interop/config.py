@@ -1,4 +1,4 @@
-"""A family's config.json as a `ModelConfig`, and the other way round. What the model would not do as written is refused."""
+"""A family's config.json as a `ModelConfig`, and back. What the model would not do as it is written is refused."""
 
 import json
 from collections.abc import Mapping
@@ -10,12 +10,47 @@ from ..model import ModelConfig, SpecialTokens, read_special_tokens
 from .families import FAMILIES, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, Family
 
 HARMLESS = frozenset(
-    "model_type transformers_version torch_dtype dtype use_cache initializer_range tokenizer_class _name_or_path "
-    "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id n_ctx pretraining_tp task_specific_params "
-    "attention_dropout attn_pdrop embd_pdrop resid_pdrop hidden_dropout summary_activation summary_first_dropout "
-    "summary_proj_to_labels summary_type summary_use_proj reorder_and_upcast_attn gradient_checkpointing "
-    "output_attentions output_hidden_states output_past return_dict use_return_dict id2label label2id problem_type "
-    "finetuning_task chunk_size_feed_forward max_length".split()
+    {
+        "_name_or_path",
+        "attention_dropout",
+        "attn_pdrop",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "cls_token_id",
+        "dtype",
+        "embd_pdrop",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "hidden_dropout",
+        "id2label",
+        "initializer_range",
+        "label2id",
+        "max_length",
+        "model_type",
+        "n_ctx",
+        "output_attentions",
+        "output_hidden_states",
+        "output_past",
+        "pad_token_id",
+        "pretraining_tp",
+        "problem_type",
+        "reorder_and_upcast_attn",
+        "resid_pdrop",
+        "return_dict",
+        "sep_token_id",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "task_specific_params",
+        "tokenizer_class",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "use_return_dict",
+    }
 )
 """Options that do not change what the model computes: those of training (there is no dropout here), of files, of other
 programs."""

@@ -1,4 +1,4 @@
-"""The families of models that Hugging Face's `transformers` knows too: their options, and the names of their tensors."""
+"""The families of models that `transformers` knows too: their options, and the names of their tensors."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Family(NamedTuple):
     """Options that are fields of `ModelConfig` under another name."""
     usual: Mapping[str, Any]
     """What stands for an option that is missing or null, where that is not an error."""
-    parts: Mapping[str, Any]
+    parts: dict[str, Any]
     """The fields of `ModelConfig` that all models of the family share."""
     places: Mapping[str, Place]
     """By the parameter's name, a star for the block's number."""

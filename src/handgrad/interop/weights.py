@@ -1,8 +1,7 @@
 """The tensors of a Hugging Face folder: one safetensors file, or several with an index."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from ..errors import HandgradError, WeightsError
+from ..errors import WeightsError
 from ..files import read_json_object
 from ..layers import Array
 from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_tensors

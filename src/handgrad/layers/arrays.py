@@ -28,7 +28,8 @@ def column_sums(x: Array) -> Array:
 
 def row_sums(x: Array) -> Array:
     """The sum over the last axis, kept with length 1; a product with a vector of ones, as in `column_sums`."""
-    return as_rows(x).dot(_ones(x.shape[-1], x.dtype)).reshape(x.shape[:-1] + (1,))
+    sums: Array = as_rows(x).dot(_ones(x.shape[-1], x.dtype)).reshape(*x.shape[:-1], 1)
+    return sums
 
 
 def row_means(x: Array) -> Array:

@@ -111,7 +111,7 @@ def causal_attention_forward(
     whole = sees(tap, *TAPS)
     blocks = one_tile(T, S, window) if whole else tile_blocks(T, S, window)
     most = KEPT_BYTES // (H * q.itemsize)
-    keep = whole or T * S <= most or entries_of(T, S, window) <= most
+    keep = whole or most >= T * S or entries_of(T, S, window) <= most
     if len(blocks) > 1:
         y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
         logsumexp = np.empty((B, H, T, 1), q.dtype)
@@ -178,10 +178,11 @@ def causal_attention_backward(
 
 
 def by_group(x: Inexact[Array, "B H t m"], shared: Inexact[Array, "B G m n"]) -> Inexact[Array, "B H t n"]:
-    """Each head's x times the matrix of its group. The group's rows are stacked, so it is one product for all of them."""
+    """Each head's x times the matrix of its group. The rows of a group are stacked, so that it is one product."""
     B, H, t, m = x.shape
     G, n = shared.shape[1], shared.shape[-1]
-    return (x.reshape(B, G, -1, m) @ shared).reshape(B, H, t, n)
+    product: Array = x.reshape(B, G, -1, m) @ shared
+    return product.reshape(B, H, t, n)
 
 
 def sum_of_group(
@@ -189,7 +190,8 @@ def sum_of_group(
 ) -> Inexact[Array, "B G s D"]:
     """xᵀ y of each head, summed over the heads of a group: the product of the stacked rows sums as it goes."""
     B, G = shared.shape[:2]
-    return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])
+    product: Array = x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])
+    return product
 
 
 def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -8,7 +8,6 @@ from jaxtyping import Float, Inexact
 
 from .arrays import Array
 
-
 BLOCK = 256
 """Positions in a table at least."""
 
@@ -28,13 +27,16 @@ class Rotary(NamedTuple):
     """The length that the model was first trained with."""
 
 
+PLAIN = Rotary()
+
+
 class RotaryCache(NamedTuple):
     cos: Array
     sin: Array
 
 
 def rotary_forward(
-    x: Inexact[Array, "B H T D"], *, rotary: Rotary = Rotary(), start: int = 0
+    x: Inexact[Array, "B H T D"], *, rotary: Rotary = PLAIN, start: int = 0
 ) -> tuple[Inexact[Array, "B H T D"], RotaryCache]:
     r"""Turn entry i and entry i + D/2 of each vector, as the coordinates of a point, by the angle of its position.
 
@@ -63,7 +65,7 @@ def rotary_backward(dy: Inexact[Array, "B H T D"], cache: RotaryCache) -> Inexac
     return _rotate(dy, cache.cos, -cache.sin)
 
 
-def rotary_frequencies(D: int, rotary: Rotary = Rotary()) -> Float[Array, "half"]:
+def rotary_frequencies(D: int, rotary: Rotary = PLAIN) -> Float[Array, "half"]:
     r"""f, radians a position, of the D/2 pairs.
 
     $$ f_i = \mathrm{base}^{-2i/D} \left( s_i + \frac{1 - s_i}{\mathrm{factor}} \right), \qquad
@@ -96,7 +98,7 @@ def _turns(D: int, start: int, T: int, rotary: Rotary, dtype: np.dtype) -> tuple
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:
     """x cos θ, and what x has in the other half of the pair, times ∓sin θ."""
-    halves = x.reshape(x.shape[:-1] + (2, -1))
-    y = halves * cos
+    halves = x.reshape(*x.shape[:-1], 2, -1)
+    y: Array = halves * cos
     y += halves[..., ::-1, :] * sin
     return y.reshape(x.shape)

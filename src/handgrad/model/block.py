@@ -1,6 +1,6 @@
 """A pre-norm Transformer block: forward/backward pairs are called, and what they found is added."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Inexact
@@ -84,6 +84,7 @@ def block_backward(
     if cache.residual:
         dresidual_1 = dresidual_1 + dresidual_2  # residual_2 = residual_1 + fed
     dresidual_1 = tap("residual_1", dresidual_1)
+    dattention: list[Any]  # None where there is no such parameter
     dnormed_1, *dattention = multi_head_attention_backward(dresidual_1, cache.attention, tap=within(tap, "attention"))
     dx, dnorm_1 = norm_backward(dnormed_1, cache.norm_1, within(tap, "norm_1"))
     if cache.residual:

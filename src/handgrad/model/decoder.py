@@ -67,7 +67,7 @@ class Decoder:
     @property
     def nbytes(self) -> int:
         """The size of all keys and values of a full context."""
-        return sum(block.kept.nbytes // block.kept.shape[3] for block in self._blocks) * self.config.context
+        return sum(block.kept[:, :, :, 0].nbytes for block in self._blocks) * self.config.context
 
 
 class _Block:

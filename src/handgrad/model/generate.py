@@ -21,7 +21,7 @@ def generate_tokens(
     parameters: GPTParameters,
     config: ModelConfig,
     *,
-    tokens: float = np.inf,
+    tokens: int | None = None,
     ends: Container[int] = (),
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int | None = None,
@@ -48,9 +48,7 @@ def generate_tokens(
     going = list(range(len(prompts)))
     while going:
         end = min(len(windows[row]) for row in going)
-        unread = np.zeros(
-            (len(windows), end - decoder.length), np.int64
-        )  # what has ended reads zeros, and is not asked
+        unread = np.zeros((len(windows), end - decoder.length), np.int64)  # what has ended reads zeros
         for row in going:
             unread[row] = windows[row][decoder.length : end]
         logits = decoder.read(unread)
@@ -64,7 +62,7 @@ def generate_tokens(
             yield row, token
             windows[row].append(token)
             drawn[row] += 1
-            if token in ends or drawn[row] >= tokens:
+            if token in ends or drawn[row] == tokens:
                 going.remove(row)
         if end == config.context:
             decoder.forget()

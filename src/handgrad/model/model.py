@@ -21,7 +21,7 @@ from .tokenizer import Tokenizer
 from .weights import load_parameters, tensors_to_bytes
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
-SAMPLING = {"temperature": DEFAULT_TEMPERATURE, "top_k": None, "top_p": None}
+SAMPLING: dict[str, Any] = {"temperature": DEFAULT_TEMPERATURE, "top_k": None, "top_p": None}
 
 
 class SpecialTokens(NamedTuple):
@@ -33,6 +33,9 @@ class SpecialTokens(NamedTuple):
     """What ends a text."""
 
 
+NO_SPECIAL_TOKENS = SpecialTokens()
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A GPT with its tokenizer. Tokens are arrays (or lists) of integers, of shape (B, T), or (T,) for one sequence."""
@@ -40,7 +43,7 @@ class Model:
     config: ModelConfig
     parameters: Parameters
     tokenizer: Tokenizer
-    special: SpecialTokens = SpecialTokens()
+    special: SpecialTokens = NO_SPECIAL_TOKENS
 
     def logits(self, tokens: Any) -> Inexact[Array, "... T V"]:
         """The logits of the next token at every position, (B, T, V), or (T, V) for one sequence."""
@@ -126,7 +129,7 @@ class Model:
         """As `generate_tokens`; what is wrong is refused at once, and not when the first token is asked for."""
         if tokens < 1:
             raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
-        check_sampling(*(sampling.get(name, default) for name, default in SAMPLING.items()))
+        check_sampling(**SAMPLING | {name: x for name, x in sampling.items() if name in SAMPLING})
         ends = self.special.eos_token_id
         return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, ends=ends, **sampling)
 
