@@ -179,7 +179,7 @@ def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, embedding, "),
+        (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, bias, "),
         (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["train", "--data", ".", "--glob", "*.md"], ".: no file in it matches '*.md'"),
         (["train", "--steps", "0"], "steps: 0 is not a whole number of at least 1"),

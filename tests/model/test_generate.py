@@ -23,12 +23,12 @@ from handgrad.proof import relative_error
 CONFIG = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=4, vocabulary=9)
 PARAMETERS = initial_parameters(CONFIG, seed=3)
 PARAMETERS["head.w_lm"][...] *= 1.5  # no token certain, none impossible
+PROMPT = np.array([5, 1])
 LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.3]))
 
 
 def draw(count: int, **sampling: Any) -> list[int]:
-    tokens = generate_tokens(np.array([5, 1]), PARAMETERS.tree, CONFIG, **sampling)
-    return list(itertools.islice(tokens, count))
+    return [token for _, token in generate_tokens([PROMPT], PARAMETERS.tree, CONFIG, tokens=count, **sampling)]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_should_rounding_leave_the_sum_short_of_1_the_last_token_is_drawn(monkey
     monkeypatch.setattr("numpy.random.default_rng", lambda seed: JustBelowOne())
     config = ModelConfig(layers=1, heads=1, width=2, hidden=2, context=2, vocabulary=10)
     parameters = Parameters(config, dtype=np.float64)  # zeros: ten tokens of 0.1, which add up to less than 1
-    assert next(generate_tokens(np.array([0]), parameters.tree, config)) == 9
+    assert next(generate_tokens([np.array([0])], parameters.tree, config)) == (0, 9)
 
 
 def test_a_full_window_forgets_its_oldest_quarter() -> None:
@@ -95,7 +95,8 @@ def test_a_full_window_forgets_its_oldest_quarter() -> None:
 def test_a_context_of_one_sees_one() -> None:
     config = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=1, vocabulary=9)
     parameters = initial_parameters(config, seed=3)
-    tokens = list(itertools.islice(generate_tokens(np.array([4, 5]), parameters.tree, config, temperature=0.0), 6))
+    drawn = generate_tokens([np.array([4, 5])], parameters.tree, config, tokens=6, temperature=0.0)
+    tokens = [token for _, token in drawn]
     for before, token in itertools.pairwise([5, *tokens]):
         logits, _ = gpt_forward(np.array([[before]]), parameters.tree, config)
         assert token == logits[0, -1].argmax()

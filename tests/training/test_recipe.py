@@ -43,8 +43,8 @@ def test_fields_stand_in_for_the_preset_s_and_these_for_the_defaults() -> None:
     recipe = make_recipe(fields, "tiny")
     tiny = PRESETS["tiny"].settings
     sizes = {name: tiny[name] for name in ("layers", "heads", "hidden", "context")}
-    switches = {"norm": "none", "residual": True, "score_scale": True, "init": "xavier"}
-    assert recipe.architecture == sizes | {"width": 96} | switches
+    assert recipe.architecture.items() >= (sizes | {"width": 96, "norm": "none", "residual": True}).items()
+    assert {**recipe.architecture, "vocabulary": 9} == recipe.model(9).to_dict()
     assert recipe.training == TrainingConfig(steps=tiny["steps"], learning_rate=0.25, seed=7)
     assert recipe.tokenizer == TokenizerConfig()
     assert make_recipe() == make_recipe({}, "default") != make_recipe({}, "tiny")
@@ -79,7 +79,7 @@ def test_a_recipe_does_not_write_into_what_it_is_made_from() -> None:
         ({"width": 130}, "heads: 4 does not divide width 130"),
         ({"layers": 0}, "layers: 0 is not a whole number of at least 1"),
         ({"residual": 1}, "residual: 1 is not true or false"),
-        ({"norm": "batch"}, "norm: 'batch' is not one of layer, none"),
+        ({"norm": "batch"}, "norm: 'batch' is not one of layer, rms, none"),
         ({"steps": -1}, "steps: -1 is not a whole number of at least 1"),
         ({"seed": -1}, "seed: -1 is not a whole number of at least 0"),
         ({"learning_rate": 0}, "learning_rate: 0 is not a number above 0"),

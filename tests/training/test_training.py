@@ -161,9 +161,9 @@ def test_a_text_shorter_than_the_context_is_refused() -> None:
 def test_a_text_just_long_enough_is_accepted() -> None:
     text = split(["ab" * 40])  # eight held out: a context of seven and its last target
     tokenizer = Tokenizer.of_characters("ab")
-    assert len(make_corpus(text, tokenizer, context=7).validation.tokens) == 8
+    assert len(make_corpus(text, tokenizer, length=7).validation.tokens) == 8
     with pytest.raises(TextError):
-        make_corpus(text, tokenizer, context=8)
+        make_corpus(text, tokenizer, length=8)
 
 
 def test_the_default_text_is_a_long_english_text() -> None:

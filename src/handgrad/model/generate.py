@@ -58,7 +58,8 @@ def generate_tokens(
             if temperature == 0:
                 token = int(logits[row].argmax())
             else:
-                token = _drawn(next_token_probabilities(logits[row], temperature, top_k, top_p), generators[row])
+                probabilities = next_token_probabilities(logits[row], temperature, top_k, top_p)
+                token = _token_at(generators[row].random(), probabilities)
             yield row, token
             windows[row].append(token)
             drawn[row] += 1
@@ -69,8 +70,9 @@ def generate_tokens(
             windows = [window[end + 1 - (config.context - config.context // 4) :] for window in windows]
 
 
-def _drawn(probabilities: Float[Array, "V"], generator: np.random.Generator) -> int:
-    token = int(np.searchsorted(np.cumsum(probabilities), generator.random(), side="right"))
+def _token_at(place: float, probabilities: Float[Array, "V"]) -> int:
+    """The token whose part of the line from 0 to 1 this place is in."""
+    token = int(np.searchsorted(np.cumsum(probabilities), place, side="right"))
     return min(token, int(np.flatnonzero(probabilities)[-1]))  # should rounding leave the sum short of 1
 
 
