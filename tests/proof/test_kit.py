@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,11 @@ import handgrad.proof
 from handgrad.errors import HandgradError
 from handgrad.layers import IGNORE_INDEX, Array
 from handgrad.proof import BAR, KIT, Case, complex_step_along, write_kit
+from handgrad.proof.case import given_of
 from handgrad.proof.envelope import envelope
 from handgrad.proof.kit import draw_case
-from handgrad.proof.recording import record
+from handgrad.proof.making import FAMILIES
+from handgrad.proof.recording import record, zeros_of
 from tests import reference
 from tests.cli import conftest
 from tests.cli.conftest import Cli
@@ -29,13 +30,27 @@ SOURCES = Path(handgrad.proof.__file__).parent / "kit"
 PROGRAMS = ["README.md", "kit.c", "kit_torch.py"]
 NAMES = [f"{layer}.{variant}" for layer in KIT for variant in KIT[layer]]
 FEW_BITS = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-SETTINGS = {
+TURNS = {"base", "factor", "low_factor", "high_factor", "first_context"}
+SETTINGS: dict[str, set[str]] = {
     "positions": {"start"},
+    "rotary": {"start", *TURNS},
     "causal_attention": {"scale"},
     "multi_head_attention": {"heads"},
     "block": {"heads"},
     "gpt": {"heads"},
 }
+MORE_SETTINGS = {
+    **{f"causal_attention.{variant}": {"window"} for variant in ("window", "long_window", "grouped_window")},
+    "multi_head_attention.grouped": {"key_value_heads"},
+    "multi_head_attention.rotary": TURNS,
+    "multi_head_attention.everything": {"key_value_heads", "start", "window", *TURNS},
+    **{f"{layer}.llama": TURNS for layer in ("block", "gpt")},
+    **{f"{layer}.mistral": {"window", *TURNS} for layer in ("block", "gpt")},
+    "block.qwen2": {"window", "epsilon", *TURNS},
+    "gpt.qwen2": {"window", "full_blocks", "epsilon", *TURNS},
+    **{f"{layer}.qwen3": {"epsilon", *TURNS} for layer in ("block", "gpt")},
+}
+WHOLE_NUMBERS = {"heads", "key_value_heads", "start", "window", "full_blocks", "first_context"}
 WHOLLY = ["linear", "layer_norm", "swiglu"]
 Tensors = Mapping[str, Array]
 
@@ -76,7 +91,8 @@ def case_of(name: str, tensors: Tensors) -> Case:
     """The functions of a case at what its file says they are given."""
     layer, _, variant = name.partition(".")
     case, _ = draw_case(layer, variant, seed=0)
-    given = {**case.given, **within(tensors, "inputs/"), **{key: x.item() for key, x in settings(tensors).items()}}
+    given = given_of({key: x.item() for key, x in settings(tensors).items()})
+    given = {**case.given, **within(tensors, "inputs/"), **given}
     return case._replace(
         inputs={key: tensors[f"inputs/{key}"] for key in case.inputs}, given={key: given[key] for key in case.given}
     )
@@ -170,7 +186,9 @@ def test_keys_and_dtypes_are_as_the_readme_says(name: str, kit: Path) -> None:
     output = "loss" if layer == "gpt" or layer.endswith("cross_entropy") else "y"
     inputs = within(tensors, "inputs/")
     for key, x in tensors.items():
-        integers = key.removeprefix("inputs/") in ("tokens", "targets") or key in ("settings/heads", "settings/start")
+        integers = (
+            key.removeprefix("inputs/") in ("tokens", "targets") or key.removeprefix("settings/") in WHOLE_NUMBERS
+        )
         assert x.dtype == (np.int64 if integers else np.float64), key
         assert np.isfinite(x).all(), key
     floating = {key for key, x in inputs.items() if x.dtype == np.float64}
@@ -189,7 +207,7 @@ def test_keys_and_dtypes_are_as_the_readme_says(name: str, kit: Path) -> None:
     }.items()
     without_values = cotangents.keys() - activations.keys()  # masked scores are scores and minus infinity
     assert {key.rpartition(".")[2] for key in without_values} <= {"masked_scores"}
-    assert settings(tensors).keys() == SETTINGS.get(layer, set())
+    assert settings(tensors).keys() == SETTINGS.get(layer, set()) | MORE_SETTINGS.get(name, set())
     assert {x.shape for x in settings(tensors).values()} <= {()}
     kinds = {"inputs", "settings", "outputs", "cotangents", "gradients", "activations", "envelopes"}
     assert {key.partition("/")[0] for key in tensors} <= kinds
@@ -265,24 +283,98 @@ def test_what_is_given_loses_nothing_in_bfloat16(name: str, kit: Path) -> None:
         assert not (single.view(np.uint32) & 0xFFFF).any(), key
 
 
-NORM, ATTENTION, FEED_FORWARD = ("gamma", "beta"), ("w_q", "w_k", "w_v", "w_o"), ("w_gate", "w_up", "w_down")
+def rms_norm(x: Array, gamma: Array, epsilon: float = 1e-5) -> Any:
+    return gamma * x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + epsilon)
 
 
-def block(x: Any, heads: int, **parameters: Any) -> Any:
-    norm_1, norm_2 = ([parameters[f"{norm}.{name}"] for name in NORM] for norm in ("norm_1", "norm_2"))
-    attention = [parameters[f"attention.{name}"] for name in ATTENTION]
-    feed_forward = [parameters[f"feed_forward.{name}"] for name in FEED_FORWARD]
-    attend = partial(reference.multi_head_attention, heads=heads)
-    x = x + attend(reference.layer_norm(x, *norm_1), *attention)
-    return x + reference.swiglu(reference.layer_norm(x, *norm_2), *feed_forward)
+def norm(x: Array, gamma: Array, beta: Array | None = None, epsilon: float = 1e-5) -> Any:
+    return rms_norm(x, gamma, epsilon) if beta is None else reference.layer_norm(x, gamma, beta)
 
 
-def gpt(tokens: Array, targets: Array, heads: int, **parameters: Any) -> Any:
-    x = parameters["embedding.token"][tokens] + parameters["embedding.position"][: tokens.shape[1]]
+def rotary(
+    x: Array,
+    base: float,
+    factor: float,
+    low_factor: float,
+    high_factor: float,
+    first_context: int,
+    start: int = 0,
+) -> Array:
+    y, (T, D) = np.empty_like(x), x.shape[-2:]
+    for t, i in np.ndindex(T, D // 2):
+        turn = base ** (-2 * i / D)
+        share = (first_context * turn / (2 * np.pi) - low_factor) / (high_factor - low_factor)
+        share = min(1, max(0, share))
+        angle = (start + t) * (share * turn + (1 - share) * turn / factor)
+        turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        y[..., t, [i, i + D // 2]] = x[..., t, [i, i + D // 2]] @ turned
+    return y
+
+
+def causal_attention(q: Array, k: Array, v: Array, scale: float, window: int | None = None) -> Any:
+    (H, T), (G, S) = q.shape[1:3], k.shape[1:3]
+    y = np.zeros_like(q)
+    for h, t in np.ndindex(H, T):
+        last = S - T + t + 1
+        seen, group = slice(max(0, last - (window or S)), last), h // (H // G)
+        weights = reference.softmax(np.einsum("bd,bsd->bs", q[:, h, t], k[:, group, seen]) * scale)
+        y[:, h, t] = np.einsum("bs,bsd->bd", weights, v[:, group, seen])
+    return y
+
+
+def multi_head_attention(
+    x: Array,
+    *,
+    heads: int,
+    key_value_heads: int = 0,
+    window: int | None = None,
+    epsilon: float = 1e-5,
+    start: int = 0,
+    **given: Any,
+) -> Any:
+    D = given["w_q"].shape[1] // heads
+    turns = {name: given[name] for name in TURNS if name in given}
+    parts = {}
+    for name in "qkv":
+        projected = x @ given[f"w_{name}"] + given.get(f"b_{name}", 0)
+        part = np.stack(np.split(projected, projected.shape[-1] // D, axis=-1), axis=1)
+        if f"gamma_{name}" in given:
+            part = rms_norm(part, given[f"gamma_{name}"], epsilon)
+        parts[name] = rotary(part, **turns, start=start) if turns and name != "v" else part
+    assert not key_value_heads or parts["k"].shape[1] == key_value_heads
+    context = causal_attention(parts["q"], parts["k"], parts["v"], D**-0.5, window)
+    return np.concatenate(list(context.swapaxes(0, 1)), axis=-1) @ given["w_o"] + given.get("b_o", 0)
+
+
+def gelu(x: Any) -> Any:
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def mlp(x: Any, w_up: Any, w_down: Any, b_up: Any, b_down: Any) -> Any:
+    return gelu(x @ w_up + b_up) @ w_down + b_down
+
+
+def block(x: Any, epsilon: float = 1e-5, **given: Any) -> Any:
+    settings: dict[str, Any] = {name: setting for name, setting in given.items() if np.ndim(setting) == 0}
+    feed_forward = within(given, "feed_forward.")
+    normed = norm(x, **within(given, "norm_1."), epsilon=epsilon)
+    x = x + multi_head_attention(normed, epsilon=epsilon, **settings | within(given, "attention."))
+    normed = norm(x, **within(given, "norm_2."), epsilon=epsilon)
+    return x + (reference.swiglu if "w_gate" in feed_forward else mlp)(normed, **feed_forward)
+
+
+def gpt(
+    tokens: Array, targets: Array, epsilon: float = 1e-5, window: int = 0, full_blocks: int = 0, **given: Any
+) -> Any:
+    settings = {name: setting for name, setting in given.items() if np.ndim(setting) == 0}
+    x = given["embedding.token"][tokens]
+    if "embedding.position" in given:
+        x = x + given["embedding.position"][: tokens.shape[1]]
     for n in range(2):
-        x = block(x, heads, **within(parameters, f"blocks.{n}."))
-    x = reference.layer_norm(x, parameters["norm.gamma"], parameters["norm.beta"])
-    return cross_entropy(x @ parameters["head.w_lm"], targets)
+        seen = {"window": window} if window and n >= full_blocks else {}
+        x = block(x, epsilon, **within(given, f"blocks.{n}."), **settings, **seen)
+    x = norm(x, **within(given, "norm."), epsilon=epsilon)
+    return cross_entropy(x @ given.get("head.w_lm", given["embedding.token"].T), targets)
 
 
 def cross_entropy(logits: Any, targets: Array) -> Any:
@@ -297,12 +389,17 @@ def cross_entropy(logits: Any, targets: Array) -> Any:
 
 PLAINLY: dict[str, Callable[..., Any]] = {
     "linear": reference.linear,
+    "bias": lambda x, b: np.array([[row + b for row in rows] for rows in x]),
     "embedding": lambda tokens, table: np.array([[table[token] for token in row] for row in tokens]),
     "positions": lambda x, table, start: x + table[start:][: x.shape[1]],
     "layer_norm": reference.layer_norm,
+    "rms_norm": rms_norm,
+    "rotary": rotary,
     "softmax": lambda z: reference.softmax(z - z.max(axis=-1, keepdims=True)),
-    "causal_attention": reference.causal_attention,
-    "multi_head_attention": reference.multi_head_attention,
+    "causal_attention": causal_attention,
+    "multi_head_attention": multi_head_attention,
+    "gelu": gelu,
+    "mlp": mlp,
     "silu": reference.silu,
     "swiglu": reference.swiglu,
     "cross_entropy": cross_entropy,
@@ -340,7 +437,11 @@ def test_gradients_are_the_slopes_of_the_forward(name: str, kit: Path) -> None:
         def scalar(moved: Array, key: str = key) -> Array:
             return np.asarray((case.run(in_complex | {key: moved})[0] * dy).sum())
 
-        assert_slope(key, tensors[f"gradients/{key}"], x, scalar)
+        if key in case.vanishing:
+            assert not tensors[f"gradients/{key}"].any()
+            assert abs(complex_step_along(scalar, x, np.ones_like(x))) <= BAR
+        else:
+            assert_slope(key, tensors[f"gradients/{key}"], x, scalar)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith(("linear.", "embedding."))])
@@ -375,8 +476,18 @@ def test_nothing_is_zero_that_should_say_something(name: str, kit: Path) -> None
     }.get(variant, r"gradients/gamma" if name == "layer_norm.equal_rows" else r"(?!)")
     tensors = results(tensors_of(kit, name))
     zero = {key for key, x in tensors.items() if not x.any()}
-    assert zero == {key for key in tensors if re.fullmatch(blind, key) and "activations" not in key}
+    vanishing = zeros_of(draw_case(layer, variant, 0)[0]).keys()
+    assert zero == {key for key in tensors if re.fullmatch(blind, key) and "activations" not in key} | vanishing
     assert not zero or layer != "linear"
+
+
+def test_the_bias_of_the_keys_has_no_gradient_where_nothing_is_between_it_and_the_scores() -> None:
+    zero = {(layer, variant): draw_case(layer, variant, 0)[0].vanishing for layer in KIT for variant in KIT[layer]}
+    assert {name: set(biases) for name, biases in zero.items() if biases} == {
+        ("multi_head_attention", "biased"): {"b_k"},
+        ("block", "gpt2"): {"attention.b_k"},
+        ("gpt", "gpt2"): {f"blocks.{n}.attention.b_k" for n in range(2)},
+    }
 
 
 # what is nasty
@@ -405,11 +516,11 @@ def test_every_layer_has_ordinary_and_odd_sizes_and_one_position(kit: Path) -> N
 
 def test_where_there_are_heads_there_is_a_single_one_and_a_long_text(kit: Path) -> None:
     with_heads = {layer for layer in KIT if "H" in axis_lengths(kit, f"{layer}.plain")}
-    assert with_heads == {"causal_attention", "multi_head_attention", "block", "gpt"}
+    assert with_heads == {"rotary", "causal_attention", "multi_head_attention", "block", "gpt"}
     for kind, axis, length in (("one_head", "H", 1), ("long", "T", 129), ("long", "S", 129)):
         assert {name.partition(".")[0] for name in variants(kind)} == with_heads
         for name in variants(kind):
-            assert axis_lengths(kit, name)[axis] == length
+            assert axis_lengths(kit, name).get(axis, 129 if name.startswith("rotary.") else None) == length
     assert all(axis_lengths(kit, f"{layer}.plain")["H"] > 1 for layer in with_heads)
 
 
@@ -422,6 +533,10 @@ def test_where_there_are_heads_there_is_a_single_one_and_a_long_text(kit: Path) 
         ("softmax.tiny", "inputs/z", 1e-5, 1e-3),
         ("cross_entropy.tiny", "inputs/logits", 1e-5, 1e-3),
         ("silu.tiny", "inputs/x", 1e-5, 1e-3),
+        ("gelu.huge", "inputs/x", 89, np.inf),
+        ("gelu.tiny", "inputs/x", 1e-5, 1e-3),
+        ("rms_norm.huge", "inputs/x", 256, 65504),  # whose squares float16 has not
+        ("rms_norm.tiny", "inputs/x", 1e-5, 1e-3),  # where epsilon is most of the mean square
         ("causal_attention.large_scores", "activations/scores", 20, np.inf),
         ("causal_attention.tiny_scores", "activations/scores", 1e-5, 1e-3),
     ],
@@ -444,9 +559,14 @@ def test_rows_are_of_one_number_but_not_of_the_same(name: str, key: str, kit: Pa
     assert np.ptp(tensors_of(kit, f"{name}.plain")[key], axis=-1).all()
 
 
-def test_a_mean_may_be_far_from_zero(kit: Path) -> None:
-    x = tensors_of(kit, "layer_norm.offset")["inputs/x"]
+@pytest.mark.parametrize("layer", ["layer_norm", "rms_norm"])
+def test_a_mean_may_be_far_from_zero(layer: str, kit: Path) -> None:
+    x = tensors_of(kit, f"{layer}.offset")["inputs/x"]
     assert (x.mean(axis=-1) > 8 * x.std(axis=-1)).all()
+
+
+def test_gelu_may_be_where_the_slope_is_negative(kit: Path) -> None:
+    assert (tensors_of(kit, "gelu.left")["inputs/x"] < -0.8).all()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "cross_entropy" in name or name.startswith("gpt")])
@@ -485,6 +605,36 @@ def test_positions_may_begin_late_and_keys_earlier_than_the_queries(kit: Path) -
     assert len(later["inputs/table"]) > 5 + later["inputs/x"].shape[1]
     earlier = axis_lengths(kit, "causal_attention.earlier_keys")
     assert earlier["S"] == earlier["T"] + 5
+    assert settings(tensors_of(kit, "rotary.later_start"))["start"] == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("causal_attention.grouped", 2),
+        ("causal_attention.one_group", 1),
+        ("causal_attention.grouped_window", 2),
+        ("multi_head_attention.grouped", 2),
+        ("multi_head_attention.everything", 2),
+    ],
+)
+def test_heads_may_share_keys(name: str, groups: int, kit: Path) -> None:
+    lengths = axis_lengths(kit, name)
+    assert (lengths["H"], lengths["G"]) == (4, groups)
+
+
+@pytest.mark.parametrize(("name", "window"), [("window", 3), ("long_window", 32), ("grouped_window", 6)])
+def test_a_window_hides_the_keys_before_it(name: str, window: int, kit: Path) -> None:
+    weights = tensors_of(kit, f"causal_attention.{name}")["activations/weights"]
+    T, S = weights.shape[-2:]
+    seen = np.tril(np.ones((T, S)), S - T) - np.tril(np.ones((T, S)), S - T - window)
+    np.testing.assert_array_equal(weights != 0, np.broadcast_to(seen != 0, weights.shape))
+
+
+def test_each_family_is_there_as_a_block_and_as_a_model() -> None:
+    families = {family for family in FAMILIES if family != "default"}
+    assert len(families) >= 5
+    assert families <= KIT["block"].keys() & KIT["gpt"].keys()
 
 
 # the seed

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..layers import Array
 from .case import Case
-from .check import BAR
-from .recording import record
+from .check import BAR, largest_entry
+from .recording import record, zeros_of
 
 STORAGE: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 DTYPES = ("float64", *STORAGE)
@@ -58,19 +58,23 @@ def envelope(
     Inputs, cotangents, all that a tap sees and all results are rounded to the dtype; what is computed between them is
     float32, and the inputs are moved by up to an epsilon of float32 first: as much as a right algorithm of another kind
     (another order of summation) may seem to have done. No envelope is narrower than an epsilon
-    of the dtype, or where the reference is all zero than `ZERO` of them.
+    of the dtype, or where the reference is all zero than `ZERO` of them; of a gradient that is zero by mathematics, but
+    made of sums over others, than `ZERO` of them times the largest gradient, where that is below 1.
     """
     generator = np.random.default_rng(seed)
     found: dict[str, dict[str, float]] = {}
     for case, dy in draws:
-        exact = record(case, layer, dy)
+        zeros = zeros_of(case)
+        exact = record(case, layer, dy) | zeros
+        largest = largest_entry({key: x for key, x in exact.items() if key.startswith("gradients/")})
+        least = {key: 1 if x.any() else ZERO * (min(1, largest) if key in zeros else 1) for key, x in exact.items()}
         for dtype in dtypes:
             if dtype == "float64":
                 errors = dict.fromkeys(exact, BAR)
             else:
                 rounded = record_in(case, layer, dy, dtype, generator)
                 errors = {
-                    key: max(MARGIN * deviation(rounded[key], x), EPSILON[dtype] * (1 if x.any() else ZERO))
+                    key: max(MARGIN * deviation(rounded[key], x), EPSILON[dtype] * least[key])
                     for key, x in exact.items()
                 }
             for key, error in errors.items():

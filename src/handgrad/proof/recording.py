@@ -43,6 +43,11 @@ def record(case: Case, layer: str, dy: Array, through: Through = as_it_is) -> di
     return tensors
 
 
+def zeros_of(case: Case) -> dict[str, Array]:
+    """By its key, 0 for each gradient that is zero by mathematics: what rounding leaves of it is no measure."""
+    return {f"gradients/{name}": np.zeros_like(case.inputs[name]) for name in case.vanishing}
+
+
 def key_in_trace(recorded: str) -> str:
     """In a trace the loss is an activation like the others."""
     return "activations/loss" if recorded == "outputs/loss" else recorded

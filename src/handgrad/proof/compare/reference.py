@@ -8,12 +8,12 @@ import numpy as np
 from ...errors import ConfigError, HandgradError
 from ...layers import Array
 from ...model import ModelConfig
-from ..case import Case
+from ..case import Case, given_of
 from ..cases import all_cases
 from ..check import BAR
 from ..envelope import DTYPES, Envelope, deviation, envelope
 from ..mutations import Mutation
-from ..recording import Through, as_it_is, key_in_trace, record
+from ..recording import Through, as_it_is, key_in_trace, record, zeros_of
 from ..tensor_files import TensorFile, read_tensor_file
 
 TRACE_DRAWS = 8
@@ -64,7 +64,8 @@ def read_reference(path: Path) -> Reference:
         raise HandgradError(f"{path}: no reference: neither `handgrad trace` nor `handgrad kit` wrote it")
     try:
         reference = _reference(file, file.manifest)
-        again = reference.run()
+        zeros = zeros_of(reference.case)
+        again = reference.run() | zeros
         allowed = reference.envelope(reference.dtype)
         for key, x in reference.tensors.items():
             if len(reference.axes[key]) != x.ndim:
@@ -77,7 +78,7 @@ def read_reference(path: Path) -> Reference:
         raise
     except Exception as error:  # a manifest or tensors that somebody changed can be wrong in any way
         raise HandgradError(f"{path}: its manifest does not fit its tensors: {error!r}") from None
-    return reference
+    return reference._replace(tensors=reference.tensors | zeros)
 
 
 def _reference(file: TensorFile, manifest: dict[str, Any]) -> Reference:
@@ -117,8 +118,8 @@ def _trace_case(file: TensorFile, manifest: dict[str, Any]) -> Case:
 def _kit_case(file: TensorFile, manifest: dict[str, Any]) -> Case:
     inputs = _by_name(file, manifest, "inputs")
     integers = {name: inputs.pop(name) for name in ("tokens", "targets") if name in inputs}
-    settings = {"config": ModelConfig.from_dict(manifest["config"])} if "config" in manifest else manifest["settings"]
-    return _with(all_cases()[manifest["layer"]], inputs, integers | settings)
+    given = {"config": ModelConfig.from_dict(manifest["config"])} if "config" in manifest else None
+    return _with(all_cases()[manifest["layer"]], inputs, integers | (given or given_of(manifest["settings"])))
 
 
 def _with(pattern: Case, inputs: dict[str, Array], given: dict[str, Any]) -> Case:

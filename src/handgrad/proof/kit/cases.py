@@ -12,18 +12,26 @@ import numpy as np
 from ...layers import Array
 from ..case import Case
 from ..making import (
+    FAMILIES,
+    LONGER,
+    USUAL,
     Maker,
     Sizes,
+    bias,
     block,
     causal_attention,
     cross_entropy,
     embedding,
+    gelu,
     gpt,
     layer_norm,
     linear,
     linear_cross_entropy,
+    mlp,
     multi_head_attention,
     positions,
+    rms_norm,
+    rotary,
     silu,
     softmax,
     swiglu,
@@ -35,6 +43,9 @@ ODD = Sizes(B=3, T=5, C=15, H=3, F=7, V=11)
 ONE_POSITION = PLAIN._replace(T=1)
 ONE_HEAD = PLAIN._replace(H=1)
 LONG = PLAIN._replace(B=1, T=129)
+GROUPED = PLAIN._replace(C=32, H=4)
+EVEN = ODD._replace(C=18)
+"""Heads of width 6, which are pairs."""
 HUGE, TINY = 500.0, 1e-4
 
 
@@ -49,6 +60,7 @@ MORE_SHAPES = SHAPES | {"one_head": ONE_HEAD, "long": LONG}
 
 VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
     "linear": {name: (linear, sizes) for name, sizes in SHAPES.items()},
+    "bias": {name: (bias, sizes) for name, sizes in SHAPES.items()},
     "embedding": {name: (embedding, sizes) for name, sizes in SHAPES.items()}
     | {"repeated_token": (partial(embedding, one_token=True), PLAIN)},
     "positions": {name: (positions, sizes) for name, sizes in SHAPES.items()}
@@ -57,6 +69,17 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
     | {
         "equal_rows": (partial(layer_norm, equal_rows=True), PLAIN),
         "offset": (partial(layer_norm, offset=16.0), PLAIN),
+    },
+    "rms_norm": {name: (rms_norm, sizes) for name, sizes in SHAPES.items()}
+    | {
+        "offset": (partial(rms_norm, offset=16.0), PLAIN),
+        "huge": (partial(rms_norm, scale=HUGE), PLAIN),
+        "tiny": (partial(rms_norm, scale=TINY), PLAIN),
+    },
+    "rotary": {name: (rotary, sizes) for name, sizes in (MORE_SHAPES | {"odd_widths": EVEN}).items()}
+    | {
+        "later_start": (partial(rotary, start=1000), PLAIN),
+        "scaled": (partial(rotary, rotary=LONGER, start=3), PLAIN),
     },
     "softmax": {name: (softmax, sizes) for name, sizes in SHAPES.items()}
     | {
@@ -69,8 +92,30 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
         "large_scores": (partial(causal_attention, scale=4.0), PLAIN),
         "tiny_scores": (partial(causal_attention, scale=TINY**0.5), PLAIN),
         "earlier_keys": (partial(causal_attention, earlier=5), PLAIN),
+        "grouped": (partial(causal_attention, groups=2), GROUPED),
+        "one_group": (partial(causal_attention, groups=1), GROUPED),
+        "window": (partial(causal_attention, window=3), PLAIN),
+        "long_window": (partial(causal_attention, window=32), LONG),
+        "grouped_window": (partial(causal_attention, groups=2, earlier=5, window=6), GROUPED),
     },
-    "multi_head_attention": {name: (multi_head_attention, sizes) for name, sizes in MORE_SHAPES.items()},
+    "multi_head_attention": {name: (multi_head_attention, sizes) for name, sizes in MORE_SHAPES.items()}
+    | {
+        "grouped": (partial(multi_head_attention, groups=2), GROUPED),
+        "biased": (partial(multi_head_attention, biased=True), PLAIN),
+        "normed": (partial(multi_head_attention, normed=True), PLAIN),
+        "rotary": (partial(multi_head_attention, rotary=USUAL), PLAIN),
+        "everything": (
+            partial(multi_head_attention, groups=2, biased=True, normed=True, rotary=LONGER, start=3, window=4),
+            GROUPED,
+        ),
+    },
+    "gelu": {name: (gelu, sizes) for name, sizes in SHAPES.items()}
+    | {
+        "huge": (partial(gelu, scale=100.0), PLAIN),
+        "tiny": (partial(gelu, scale=TINY), PLAIN),
+        "left": (partial(gelu, scale=0.25, offset=-2.0), PLAIN),
+    },
+    "mlp": {name: (mlp, sizes) for name, sizes in SHAPES.items()},
     "silu": {name: (silu, sizes) for name, sizes in SHAPES.items()}
     | {"huge": (partial(silu, scale=100.0), PLAIN), "tiny": (partial(silu, scale=TINY), PLAIN)},
     "swiglu": {name: (swiglu, sizes) for name, sizes in SHAPES.items()},
@@ -90,12 +135,14 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
         "ignored_everywhere": (partial(linear_cross_entropy, ignored="everywhere"), PLAIN._replace(B=PLAIN.T)),
         "ignored_all": (partial(linear_cross_entropy, ignored="all"), PLAIN),
     },
-    "block": {name: (block, sizes) for name, sizes in MORE_SHAPES.items()},
+    "block": {name: (block, sizes) for name, sizes in MORE_SHAPES.items()}
+    | {family: (partial(block, family=family), PLAIN) for family in FAMILIES if family != "default"},
     "gpt": {name: (gpt, sizes) for name, sizes in MORE_SHAPES.items()}
     | {
         "repeated_token": (partial(gpt, one_token=True), PLAIN),
         "ignored_everywhere": (partial(gpt, ignored="everywhere"), PLAIN._replace(B=PLAIN.T)),
-    },
+    }
+    | {family: (partial(gpt, family=family), PLAIN) for family in FAMILIES if family != "default"},
 }
 """By layer and variant: what makes the case, and its sizes."""
 

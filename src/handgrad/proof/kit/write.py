@@ -14,7 +14,7 @@ from ...files import require_folder, write_atomically
 from ...layers import Array
 from ..envelope import STORAGE, envelope
 from ..manifest import manifest_of, manifest_text
-from ..recording import record
+from ..recording import record, zeros_of
 from ..tensor_files import SUFFIX, tensor_file
 from .cases import VARIANTS, draw_case
 
@@ -49,7 +49,7 @@ def _written(folder: Path, layers: Sequence[str], seed: int) -> Iterator[str]:
 def kit_case(layer: str, variant: str, seed: int = 0) -> tuple[dict[str, Array], dict[str, Any]]:
     """The tensors of a case's file by key, and its manifest."""
     case, dy = draw_case(layer, variant, seed)
-    recorded = _finite(record(case, layer, dy))
+    recorded = _finite(record(case, layer, dy) | zeros_of(case))
     draws = (draw_case(layer, variant, seed, draw) for draw in range(DRAWS))
     measured = {key: errors for key, errors in envelope(draws, layer).items() if key in recorded}
     integers = {name: x.astype(np.int64) for name, x in case.integers.items()}

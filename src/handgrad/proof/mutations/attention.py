@@ -138,13 +138,15 @@ CAUSAL_ATTENTION = (
     ),
 )
 
+SUMMED = "product: Array = x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])"
+
 GROUPS = (
     Mutation(
         "group_of_its_first_head",
         "grouped_attention",
         sum_of_group,
-        right="return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])",
-        wrong="first = slice(None, None, x.shape[1] // G)\n    return x[:, first].swapaxes(-1, -2) @ y[:, first]",
+        right=SUMMED,
+        wrong="first = slice(None, None, x.shape[1] // G)\n    product = x[:, first].swapaxes(-1, -2) @ y[:, first]",
         why="A key and a value that serve several heads of queries have the sum of what all of them ask, not of the "
         "first.",
     ),
@@ -161,8 +163,8 @@ GROUPS = (
         "groups_interleaved",
         "grouped_attention",
         sum_of_group,
-        right="return x.reshape(B, G, -1, x.shape[-1]).swapaxes(-1, -2) @ y.reshape(B, G, -1, y.shape[-1])",
-        wrong="each = x.swapaxes(-1, -2) @ y\n    return each.reshape(B, -1, G, *each.shape[2:]).sum(axis=1)",
+        right=SUMMED,
+        wrong="each = x.swapaxes(-1, -2) @ y\n    product = each.reshape(B, -1, G, *each.shape[2:]).sum(axis=1)",
         why="Neighbouring heads share a key: head h is of group h // (H/G). As if it were h % G, `tile` in place of "
         "`repeat`, each group gets others' gradients.",
     ),
