@@ -11,12 +11,19 @@ import pytest
 from handgrad import layers
 from handgrad.layers import Array
 from handgrad.model import ModelConfig
+from handgrad.model.gpt import with_head
 from handgrad.proof import KIT, Case, all_cases, gpt_case
 from handgrad.proof.formulas import axes_of, formula_of, formulas, named_axes
 from handgrad.proof.kit import draw_case
+from handgrad.proof.making import FAMILIES
 from handgrad.proof.recording import record
-from handgrad.proof.sites import SITES, Site, Source, follows, site_of
+from handgrad.proof.sites import Site, Source, follows, site_of, sites_of
 
+SIZES = {"layers": 2, "heads": 2, "width": 8, "hidden": 7, "context": 6, "vocabulary": 11}
+MODELS = {
+    family: gpt_case(ModelConfig(**SIZES | parts), np.random.default_rng(0))
+    for family, parts in (FAMILIES | {"no norm": {"norm": "none"}}).items()
+}
 PAIRS = [name.removesuffix("_forward") for name in layers.__all__ if name.endswith("_forward")]
 CASES = {f"{name} of the proof": (case, name) for name, case in all_cases(seed=9).items()} | {
     f"{layer}.{variant}": (draw_case(layer, variant, seed=9)[0], layer) for layer in KIT for variant in KIT[layer]
@@ -28,9 +35,14 @@ def pair(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def differentiated(forward: Callable[..., Any]) -> list[str]:
-    """The arguments that may be complex, so that they have a gradient: not the tokens."""
+    """The arguments that may be complex, so that they have a gradient: not the tokens. Some may be left out."""
     hints = get_type_hints(inspect.unwrap(forward))
-    return [name for name, hint in hints.items() if name != "return" and "complex128" in getattr(hint, "dtypes", ())]
+    del hints["return"]
+    return [
+        name
+        for name, hint in hints.items()
+        if any("complex128" in getattr(each, "dtypes", ()) for each in (hint, *get_args(hint)))
+    ]
 
 
 def assert_defines(formula: str, symbol: str) -> None:
@@ -61,10 +73,12 @@ def test_a_backward_has_a_formula_of_each_gradient(name: str) -> None:
     arguments = differentiated(forward)
     returned = get_type_hints(inspect.unwrap(backward))["return"]
     assert len(arguments) == len(get_args(returned) or [returned])
-    found = [formula_of(backward, f"d{argument}") for argument in arguments]
-    for argument, formula in zip(arguments, found, strict=True):
+    own = [argument for argument in arguments if argument not in ("gamma_q", "gamma_k")]  # whose formula is RMSNorm's
+    found = {argument: formula_of(backward, f"d{argument}") for argument in own}
+    for argument, formula in found.items():
         assert_defines(formula, f"d{argument}")
-    assert len(set(found)) == len(found)
+    alone = [formula for argument, formula in found.items() if argument[:2] != "b_"]  # a bias may share its matrix's
+    assert len(set(alone)) == len(alone)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -115,7 +129,8 @@ def test_a_function_that_explains_nothing_has_no_formula() -> None:
     [
         ("linear", {"x": "*batch C_in", "w": "C_in C_out", "return": "*batch C_out"}),
         ("embedding", {"tokens": "*batch", "table": "V C", "return": "*batch C"}),
-        ("causal_attention", {"q": "B H T D", "k": "B H S D", "v": "B H S D", "return": "B H T D"}),
+        ("causal_attention", {"q": "B H T D", "k": "B G S D", "v": "B G S D", "return": "B H T D"}),
+        ("mlp", {"x": "*batch C", "w_up": "C F", "w_down": "F C", "b_up": "F", "b_down": "C", "return": "*batch C"}),
         ("cross_entropy", {"logits": "*batch V", "targets": "*batch", "return": ""}),
         ("silu", {"x": "*shape", "return": "*shape"}),
     ],
@@ -154,37 +169,70 @@ def sources(site: Site) -> Iterator[Source]:
     yield from (source for source in (site.forward, site.backward) if source)
 
 
-@pytest.mark.parametrize("name", SITES)
-def test_a_site_has_a_formula_of_the_value_and_of_its_gradient(name: str) -> None:
-    site = SITES[name]
-    for source, direction in ((site.forward, "forward"), (site.backward, "backward")):
-        if source is not None:
-            assert source.function.__name__.endswith(f"_{direction}")
-            assert_defines(formula_of(*source), source.symbol)
-    is_parameter = site.follows is not None
-    assert (site.forward is None) == is_parameter  # nothing makes a parameter
-    assert (site.backward is None) == (name == "loss")  # nothing makes the gradient of the loss
-    if site.follows is not None:
-        assert SITES[site.follows].forward is not None
-        assert site.follows.split(".")[0] == name.split(".")[0]
+@pytest.mark.parametrize("family", MODELS)
+def test_a_site_has_a_formula_of_the_value_and_of_its_gradient(family: str) -> None:
+    sites = sites_of(MODELS[family])
+    for name, site in sites.items():
+        for source, direction in ((site.forward, "forward"), (site.backward, "backward")):
+            if source is not None:
+                assert source.function.__name__.endswith(f"_{direction}") or source.function is with_head
+                assert_defines(formula_of(*source), source.symbol)
+        is_parameter = site.follows is not None
+        assert (site.forward is None) == is_parameter  # nothing makes a parameter
+        assert (site.backward is None) == (name == "loss")  # nothing makes the gradient of the loss
+        if site.follows is not None:
+            assert sites[site.follows].forward is not None
+            assert site.follows.split(".")[0] == name.split(".")[0]
 
 
-def test_the_sites_are_the_tensors_of_a_model_and_their_axes_its_sizes() -> None:
-    config = ModelConfig(layers=2, heads=2, width=8, hidden=7, context=6, vocabulary=11)
-    case = gpt_case(config, np.random.default_rng(0))
+@pytest.mark.parametrize("family", MODELS)
+def test_the_sites_are_the_tensors_of_a_model_and_their_axes_its_sizes(family: str) -> None:
+    case = MODELS[family]
+    config = case.given["config"]
     B, T = 3, 5
     generator = np.random.default_rng(1)
     given = {name: generator.integers(config.vocabulary, size=(B, T)) for name in ("tokens", "targets")}
     case = case._replace(given={**case.given, **given})
-    sizes = {"B": B, "T": T, "S": T, "C": 8, "H": 2, "D": 4, "F": 7, "V": 11, "context": 6}
+    H, G, D = config.heads, config.key_value_heads, config.head_width
+    sizes = {"B": B, "T": T, "S": T, "C": 8, "H": H, "G": G, "D": D, "HD": H * D, "GD": G * D, "F": 7, "V": 11}
     tensors = record(case, "gpt", np.ones(()))
     seen = set()
     for key, x in tensors.items():
         name = key.partition("/")[2]
         axes = named_axes(site_of(case, "gpt", name).axes, x.ndim)
-        assert [sizes[axis] for axis in axes] == list(x.shape), key
+        assert [(sizes | {"context": 6})[axis] for axis in axes] == list(x.shape), key
         seen.add(re.sub(r"^blocks\.\d+\.", "", name))
-    assert seen == SITES.keys()
+    assert seen == sites_of(case).keys()
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value", "gradient"),
+    [
+        ("default", "attention.q", "multi_head_attention_forward", "causal_attention_backward"),
+        ("llama", "attention.q", "multi_head_attention_forward", "rotary_backward"),
+        ("llama", "attention.k_rotated", "rotary_forward", "causal_attention_backward"),
+        ("llama", "attention.v", "multi_head_attention_forward", "causal_attention_backward"),
+        ("llama", "norm_1.output", "rms_norm_forward", "multi_head_attention_backward"),
+        ("llama", "embedding.output", "embedding_forward", "block_backward"),
+        ("llama", "blocks.1.residual_2", "block_forward", "rms_norm_backward"),
+        ("llama", "blocks.0.residual_2", "block_forward", "block_backward"),
+        ("qwen3", "attention.k", "multi_head_attention_forward", "rms_norm_backward"),
+        ("qwen3", "attention.k_normed", "rms_norm_forward", "rotary_backward"),
+        ("qwen3", "attention.gamma_q", None, "rms_norm_backward"),
+        ("gpt2", "norm_2.output", "layer_norm_forward", "mlp_backward"),
+        ("gpt2", "feed_forward.hidden", "mlp_forward", "mlp_backward"),
+        ("gpt2", "embedding.token", None, "with_head"),
+        ("gpt2", "blocks.1.residual_2", "block_forward", "layer_norm_backward"),
+        ("no norm", "blocks.1.residual_2", "block_forward", "linear_cross_entropy_backward"),
+    ],
+)
+def test_a_gradient_is_made_by_the_backward_of_what_reads_the_tensor(
+    family: str, name: str, value: str | None, gradient: str
+) -> None:
+    site = site_of(MODELS[family], "gpt", name)
+    assert (site.forward.function.__name__ if site.forward else None) == value
+    assert site.backward is not None
+    assert site.backward.function.__name__ == gradient
 
 
 def everything(case: Case, layer: str) -> Iterator[tuple[str, Array]]:
@@ -237,11 +285,19 @@ def test_a_name_that_a_layer_has_not_is_an_error(layer: str) -> None:
         ("multi_head_attention", "w_k", "k"),
         ("multi_head_attention", "x", None),
         ("swiglu", "w_gate", "gate"),
+        ("mlp", "b_up", "up"),
         ("linear", "w", None),
+        ("multi_head_attention.everything", "b_k", "k"),
+        ("multi_head_attention.everything", "gamma_k", "k_normed"),
+        ("multi_head_attention.biased", "b_o", "output"),
+        ("gpt.qwen3", "blocks.1.attention.gamma_q", "blocks.1.attention.q_normed"),
+        ("gpt.gpt2", "embedding.token", "embedding.output"),
+        ("gpt.gpt2", "blocks.0.feed_forward.b_down", "blocks.0.feed_forward.output"),
     ],
 )
 def test_what_a_gradient_is_made_from(layer: str, name: str, expected: str | None) -> None:
-    assert follows(draw_case(layer, "plain", 0)[0], layer, name) == expected
+    layer, _, variant = layer.partition(".")
+    assert follows(draw_case(layer, variant or "plain", 0)[0], layer, name) == expected
 
 
 @pytest.mark.parametrize("which", CASES)
