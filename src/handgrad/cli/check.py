@@ -26,6 +26,7 @@ from ..proof import (
     check_mutations,
     loss_of_right_gradients,
     model_case,
+    moved_together,
 )
 from .model import load_model
 from .terminal import make_room
@@ -64,8 +65,8 @@ def check(
 
     Each backward is run in float64 on random inputs, with a random cotangent, and every entry of what it returns is
     compared with the complex step: Im f(x + ih) / h, h = 1e-30, which is exact to rounding. The relative error is the
-    largest difference over the largest entry. A model's tensors are compared along a random direction each, on a few
-    random tokens; --against torch compares every entry there, too. A wrong gradient ends the command with status 1, as
+    largest difference over the largest entry. A model's tensors are compared along a random direction each (a large
+    model's block by block) on a few random tokens; --against torch compares every entry there, too. A wrong gradient ends the command with status 1, as
     does a mutation that is not caught.
     """
     if run is not None and (layer is not None or mutations):
@@ -98,13 +99,14 @@ def _check_gradients(
         found: Iterable[Verdict]
         found = check_against_torch(case, name, seed) if against else (check_along if along else check_case)(case, seed)
         if along:
-            found = track(found, "checking", len(case.inputs) + bool(against), console=console, transient=True)
+            count = len(case.inputs) + 1 if against else len(moved_together(case.inputs))
+            found = track(found, "checking", count, console=console, transient=True)
         for row, verdict in enumerate(found):
             verdicts.append(verdict)
             table.add_row(
                 "" if row else name,
                 verdict.tensor,
-                "×".join(map(str, verdict.shape)) or "1",
+                "×".join(map(str, verdict.shape)) or ("" if verdict.tensor.endswith("*") else "1"),
                 f"{verdict.error:.1e}",
                 "[green]proved[/]" if verdict.passed else "[bold red]WRONG[/]",
             )

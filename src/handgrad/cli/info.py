@@ -9,13 +9,13 @@ from ..model import ModelConfig, parameters_by_part
 from ..training import (
     OPTIMIZER_FILE,
     Record,
-    TrainingConfig,
     evaluations,
     memory,
     names_of,
     read_metrics,
     read_position,
     read_record,
+    recipe_for,
     run_of,
 )
 from .model import RunFolder, load_model
@@ -29,14 +29,17 @@ def info(run: RunFolder) -> None:
     model = load_model(run)
     folder = run_of(run)
     record = read_record(folder) if folder else None
-    training = record.recipe.training if record else TrainingConfig()
+    training = record.recipe.training if record else recipe_for(model, {}).training
     needed = memory(model, training)
     meanings = ModelConfig.meanings()
     total = model.parameters.flat.size
+    length = training.length or model.config.context
     in_parts = f" in {training.accumulation} parts" if training.accumulation > 1 else ""
     sections: dict[str, Rows] = {
         f"{run}: architecture": [
-            (name, str(x), meanings[name].replace("`", "")) for name, x in model.config.to_dict().items()
+            (name, str(x), meanings[name].replace("`", ""))
+            for name, x in model.config.to_dict().items()
+            if model.config.rotary or not name.startswith("rotary_")
         ],
         "Parameters": [
             *(
@@ -50,7 +53,7 @@ def info(run: RunFolder) -> None:
             ("keys and values", _size(needed.keys_and_values)),
             ("all", _size(needed.decoding)),
         ],
-        f"Memory to train with batches of {training.batch}{in_parts}": [
+        f"Memory to train with batches of {training.batch} × {length}{in_parts}": [
             ("weights", _size(needed.weights)),
             ("gradients", _size(needed.gradients), "their sum, and what each shard adds to it at a time"),
             ("moments", _size(needed.moments), "AdamW's two running means"),

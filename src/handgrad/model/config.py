@@ -25,7 +25,7 @@ class ModelConfig(Settings):
     width: Size
     """C, the size of the vector at each position."""
     hidden: Size
-    """F, the size of the gate in the feed-forward layer."""
+    """F, the width within the feed-forward layer."""
     context: Size
     """The most positions that the model sees at once."""
     vocabulary: Size

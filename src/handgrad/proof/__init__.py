@@ -3,7 +3,7 @@
 from .against_torch import check_against_torch
 from .case import Case
 from .cases import all_cases, gpt_case, model_case
-from .check import BAR, Finding, Verdict, check_along, check_case, check_mutations
+from .check import BAR, Finding, Verdict, check_along, check_case, check_mutations, moved_together
 from .compare import Comparison, compare_files
 from .derivative import central_difference, complex_step, complex_step_along, relative_error
 from .kit import VARIANTS as KIT
@@ -35,6 +35,7 @@ __all__ = [
     "gpt_case",
     "loss_of_right_gradients",
     "model_case",
+    "moved_together",
     "refuse_other_files",
     "relative_error",
     "trace",

@@ -1,5 +1,6 @@
 """The proof: every gradient of a case against the complex step, in float64, with a random cotangent."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from multiprocessing import get_context
@@ -11,12 +12,16 @@ from ..layers import Array
 from ..machine import cores
 from .case import Case
 from .cases import all_cases
-from .derivative import complex_step, complex_step_along, relative_error
+from .derivative import COMPLEX_STEP, complex_step, relative_error
 from .lesson import Lesson, lesson
 from .mutations import Mutation
 
 BAR = 1e-12
 """The largest relative error that passes. Right gradients stay near 1e-15; wrong ones are seldom below 1e-3."""
+
+
+MANY = 4_000_000
+"""Entries above which a model is checked block by block, each of which takes a forward pass in complex numbers."""
 
 
 class Verdict(NamedTuple):
@@ -52,27 +57,39 @@ def check_case(case: Case, seed: int = 0) -> Iterator[Verdict]:
 
 
 def check_along(case: Case, seed: int = 0) -> Iterator[Verdict]:
-    """For each input of a case that has too many entries to visit: the gradient along a random direction.
+    """For the inputs of a case that has too many entries to visit: the gradient along random directions.
 
-    The error is relative to the gradient's norm, which is about what such a derivative is.
+    One direction for each input or, where all have more than `MANY` entries, for all those of a block together, which
+    the verdict has as `blocks.0.*`. The error is relative to the gradient's norm: what such a derivative is about.
     """
     y, cache = case.run()
     generator = np.random.default_rng(seed)
     dy = np.asarray(generator.standard_normal(y.shape))
     gradients = case.gradients(dy, cache)
-    norms = {name: float(np.linalg.norm(dx)) for name, dx in gradients.items()}
+    directions = {name: generator.standard_normal(x.shape) for name, x in case.inputs.items()}
     in_complex = {name: x.astype(np.complex128) for name, x in case.inputs.items()}
-    for name, x in case.inputs.items():
+    norms = {name: float(np.linalg.norm(dx)) for name, dx in gradients.items()}
+    for group, names in moved_together(case.inputs).items():
+        moved = {name: x + 1j * COMPLEX_STEP * directions[name] for name, x in case.inputs.items() if name in names}
+        y, _ = case.run(in_complex | moved)
+        derivative = np.asarray((y * dy).sum().imag / COMPLEX_STEP)
+        computed = np.asarray(sum(float(np.vdot(gradients[name], directions[name])) for name in names))
+        vanishes = case.vanishing.issuperset(names)
+        scale = max(norms.values()) if vanishes else math.hypot(*(norms[name] for name in names))
+        yield Verdict(
+            group, case.inputs[group].shape if group in gradients else (), relative_error(computed, derivative, scale)
+        )
 
-        def scalar(moved: Array, name: str = name) -> Array:
-            y, _ = case.run(in_complex | {name: moved})
-            return np.asarray((y * dy).sum())
 
-        direction = generator.standard_normal(x.shape)
-        derivative = np.asarray(complex_step_along(scalar, x, direction))
-        computed = np.asarray(np.vdot(gradients[name], direction))
-        scale = max(norms.values()) if name in case.vanishing else norms[name]
-        yield Verdict(name, x.shape, relative_error(computed, derivative, scale))
+def moved_together(inputs: Mapping[str, Array]) -> dict[str, list[str]]:
+    """The inputs that `check_along` moves together, each alone but for a large model's."""
+    if sum(x.size for x in inputs.values()) <= MANY:
+        return {name: [name] for name in inputs}
+    groups: dict[str, list[str]] = {}
+    for name in inputs:
+        part = ".".join(name.split(".")[: 2 if name.startswith("blocks.") else 1])
+        groups.setdefault(f"{part}.*", []).append(name)
+    return groups
 
 
 def largest_entry(gradients: Mapping[str, Array]) -> float:
