@@ -18,6 +18,7 @@ from handgrad.proof import (
     gpt_case,
     relative_error,
 )
+from handgrad.proof.making import FAMILIES
 
 X = np.random.default_rng(0).standard_normal((3, 2))
 
@@ -105,10 +106,10 @@ def test_the_cases_visit_what_is_hard() -> None:
     assert all(np.ptp(tensor) > 0 for tensor in cases["gpt"].inputs.values())
 
 
+SMALL: dict[str, int] = {"layers": 1, "heads": 2, "width": 4, "hidden": 3, "context": 3, "vocabulary": 4}
 CASES = all_cases() | {
-    "gpt": gpt_case(
-        ModelConfig(layers=1, heads=2, width=4, hidden=3, context=3, vocabulary=4), np.random.default_rng(3)
-    )
+    "gpt" if family == "default" else family: gpt_case(ModelConfig(**SMALL | parts), np.random.default_rng(3))
+    for family, parts in FAMILIES.items()
 }
 
 
@@ -118,7 +119,7 @@ def test_every_case_notices_each_of_its_gradients_being_off(name: str) -> None:
     case = CASES[name]
     tensors = list(case.inputs)
     damages = [one_entry_off, np.zeros_like, np.negative, first_two_exchanged]
-    large = name in ("block", "gpt")
+    large = len(tensors) > 8
     for position in range(0, len(tensors), 5 if large else 1):
         for damage in damages[:1] if large else damages:
             verdicts = check_case(damaged(case, position, damage), seed=2)
