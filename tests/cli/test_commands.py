@@ -208,7 +208,8 @@ def test_the_parts_of_a_model_add_up(cli: Cli, trained: Path) -> None:
             assert sizes[first] == pytest.approx(4 * total / 1e6, abs=0.005)
             assert sizes.pop("all") == pytest.approx(sum(sizes.values()), abs=0.025)
         assert bool(training) == name.startswith(str(trained))
-    assert f"Memory to train with batches of {settings(trained)['batch']}" in found[str(trained)]
+    made = settings(trained)
+    assert f"Memory to train with batches of {made['batch']} × {made['context']}" in found[str(trained)]
 
 
 def test_a_run_tells_how_it_came_to_be(cli: Cli, trained: Path, finished: Path) -> None:
