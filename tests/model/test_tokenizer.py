@@ -248,3 +248,20 @@ def test_a_tokenizer_of_another_make_is_not_given_parts(monkeypatch: pytest.Monk
     tokenizer.inner.post_processor = TemplateProcessing(single="^ $A", special_tokens=[("^", 1)])
     monkeypatch.setattr("handgrad.model.tokenizer.PART", 1)
     assert tokenizer.decode(tokenizer.encode("a b a b")) == "^a b a b"
+
+
+def test_truncation_and_padding_of_a_file_are_not_taken_over(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.of_characters("abc")
+    tokenizer.inner.enable_truncation(2)
+    tokenizer.inner.enable_padding(length=9, pad_id=0, pad_token="a")
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer.to_json())
+    assert Tokenizer.load(path).encode("abcab").tolist() == [0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("tokenizer", [Tokenizer.of_bytes(), Tokenizer.of_characters("aé<>s")])
+def test_special_tokens_stand_for_no_bytes_and_others_that_were_added_for_theirs(tokenizer: Tokenizer) -> None:
+    special, other = tokenizer.vocabulary, tokenizer.vocabulary + 1
+    tokenizer.inner.add_special_tokens(["<s>"])
+    tokenizer.inner.add_tokens(["éa"])
+    assert (tokenizer.bytes_of(special), tokenizer.bytes_of(other)) == (0, 3)

@@ -64,6 +64,8 @@ class Tokenizer:
             inner = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises bare exceptions
             raise TextError(f"{path}: not a tokenizer file: {error}") from None
+        inner.no_truncation()  # some files carry that of a training run, which would cut texts in silence
+        inner.no_padding()
         return cls(inner)
 
     def to_json(self) -> str:
@@ -110,7 +112,9 @@ class Tokenizer:
         return isinstance(self.inner.decoder, tokenizers.decoders.ByteLevel)
 
     def bytes_of(self, token: int) -> int:
-        """How many bytes of UTF-8 a token stands for; it may be part of a character."""
+        """How many bytes of UTF-8 a token stands for; it may be part of a character, or special and stand for none."""
+        if (added := self.inner.get_added_tokens_decoder().get(token)) is not None:
+            return 0 if added.special else len(added.content.encode())
         return len(self.inner.id_to_token(token) or "") if self._by_bytes else len(self.decode([token]).encode())
 
     def decode(self, tokens: Iterable[int]) -> str:
