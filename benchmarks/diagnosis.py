@@ -1,4 +1,7 @@
-"""How good a diagnosis of `handgrad compare` is: mistakes named rightly, and random damage that gets a name."""
+"""How good a diagnosis of `handgrad compare` is: mistakes named rightly, and random damage that gets a name.
+
+In small GPTs of all families: each mistake in the first that meets it, and the damages in each of them in turn.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,13 +15,13 @@ import numpy as np
 
 from handgrad.layers import Array
 from handgrad.machine import cores
-from handgrad.model import ModelConfig
 from handgrad.proof import MUTATIONS, Case, Comparison, Mutation, Trace, gpt_case
 from handgrad.proof.compare import Reference, compare, read_reference
 from handgrad.proof.envelope import record_in
+from handgrad.proof.lesson import SMALLEST, config_of, family_of
+from handgrad.proof.making import FAMILIES
 from handgrad.proof.recording import key_in_trace
 
-CONFIG = ModelConfig(layers=2, heads=2, width=8, hidden=12, context=6, vocabulary=7)
 DAMAGES = (
     "noise",
     "noise in one row",
@@ -59,18 +62,20 @@ def is_false(tried: Tried) -> bool:
 
 def _with_mutation(dtype: str, name: str) -> Tried:
     (mutation,) = (mutation for mutation in MUTATIONS if mutation.name == name)
-    return _tried(name, dtype, _mine(dtype, mutation))
+    family = family_of(mutation)
+    return _tried(name, dtype, family, _mine(dtype, family, mutation))
 
 
 def _with_damage(dtype: str, seed: int) -> Tried:
     """A random tensor damaged in a random way, from just above the envelope to beyond recognition."""
     generator = np.random.default_rng(seed)
-    mine = dict(_mine(dtype))
+    family = list(FAMILIES)[seed % len(FAMILIES)]
+    mine = dict(_mine(dtype, family))
     key = generator.choice(sorted(key for key, x in mine.items() if x.ndim and np.isfinite(x).all()))
     kind = DAMAGES[seed % len(DAMAGES)]
-    size = 3 * _reference().envelope(dtype)[key] * 10 ** generator.uniform(0, 3)
+    size = 3 * _envelope(dtype, family)[key] * 10 ** generator.uniform(0, 3)
     mine[key] = _damaged(mine[key], kind, size, generator)
-    return _tried(kind, dtype, mine)
+    return _tried(kind, dtype, family, mine)
 
 
 def _damaged(x: Array, kind: str, size: float, generator: np.random.Generator) -> Array:
@@ -92,27 +97,33 @@ def _damaged(x: Array, kind: str, size: float, generator: np.random.Generator) -
     return damaged
 
 
-def _tried(name: str, dtype: str, mine: dict[str, Array]) -> Tried:
-    found: Comparison = compare(_reference(), mine, dtype)
+def _tried(name: str, dtype: str, family: str, mine: dict[str, Array]) -> Tried:
+    found: Comparison = compare(_reference(family), mine, dtype)
     return Tried(name, dtype, found.first is not None, tuple(m.name for m in found.mutations), found.relation)
 
 
-def _mine(dtype: str, mutation: Mutation | None = None) -> dict[str, Array]:
+def _mine(dtype: str, family: str, mutation: Mutation | None = None) -> dict[str, Array]:
     """What somebody's code makes who keeps the tensors in this dtype, and perhaps makes this mistake."""
-    case = _case().planted(mutation) if mutation else _case()
+    case = _case(family).planted(mutation) if mutation else _case(family)
     recorded = record_in(case, "gpt", np.ones(()), dtype)
     return {key_in_trace(key): x.astype(np.float64) for key, x in recorded.items()}
 
 
 @cache
-def _case() -> Case:
-    return gpt_case(CONFIG, np.random.default_rng(0))
+def _case(family: str) -> Case:
+    return gpt_case(config_of(family, **SMALLEST), np.random.default_rng(0))
 
 
 @cache
-def _reference() -> Reference:
-    case = _case()
-    trace = Trace(CONFIG, case.given["tokens"], case.given["targets"], case.inputs, _mine("float64"))
+def _envelope(dtype: str, family: str) -> dict[str, float]:
+    return _reference(family).envelope(dtype)
+
+
+@cache
+def _reference(family: str) -> Reference:
+    case = _case(family)
+    tokens, targets = case.given["tokens"], case.given["targets"]
+    trace = Trace(case.given["config"], tokens, targets, case.inputs, _mine("float64", family))
     with TemporaryDirectory() as folder:
         path = Path(folder, "reference.safetensors")
         trace.save(path)

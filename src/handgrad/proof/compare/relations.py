@@ -9,7 +9,8 @@ import numpy as np
 from ...layers import Array
 from ..envelope import deviation
 
-WORDS = {"B": "sequence", "T": "position", "S": "key", "H": "head", "V": "token", "C": "channel", "F": "hidden unit"}
+WORDS = {"B": "sequence", "T": "position", "S": "key", "V": "token", "C": "channel", "F": "hidden unit"}
+WORDS |= dict.fromkeys("HG", "head")
 CLOSER = 0.25
 """What explains a deviation leaves at most this part of it, beside being within the envelope."""
 
@@ -17,6 +18,8 @@ CLOSER = 0.25
 def explains(guess: Array, mine: Array, right: Array, envelope: float) -> bool:
     """Whether a guess is mine within the envelope, and far nearer to it than the right tensor is."""
     error = deviation(mine, guess)
+    if not guess.any():  # envelopes are relative, and the right tensor is what zero is small against
+        error /= float(np.max(np.abs(right), initial=0)) or 1.0
     return error <= envelope and error <= CLOSER * deviation(mine, right)
 
 
