@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 
 from handgrad import layers
-from handgrad.proof import BAR, Case, all_cases, central_difference, check_case, relative_error
+from handgrad.layers.rotary import BLOCK
+from handgrad.proof import BAR, Case, all_cases, central_difference, check_along, check_case, making, relative_error
+from handgrad.proof.cases import LAYER_OF
+from handgrad.proof.making import LONGER, USUAL, Maker, Sizes
 
 CASES = all_cases(seed=1)
-LAYERS = [name for name in CASES if name != "gpt"]
+MODELS = [name for name in CASES if LAYER_OF.get(name, name) == "gpt"]
+LAYERS = [name for name in CASES if name not in MODELS]
 normal = np.random.default_rng(2).standard_normal
+make = Maker(np.random.default_rng(2), Sizes(B=2, T=5, C=16, H=4, F=7, V=9))
+pairs = Maker(np.random.default_rng(3), Sizes(B=1, T=4, C=6, H=3, F=1, V=9))
+"""Heads of width 2, a hidden width of 1."""
 
 EDGES = {
     "linear, one row": Case(layers.linear_forward, layers.linear_backward, {"x": normal((1, 3)), "w": normal((3, 1))}),
@@ -70,6 +77,43 @@ EDGES = {
     "positions, full context": Case(
         layers.positions_forward, layers.positions_backward, {"x": normal((2, 3, 4)), "table": normal((3, 4))}
     ),
+    "bias, one row": Case(layers.bias_forward, layers.bias_backward, {"x": normal((1, 3)), "b": normal(3)}),
+    "rms_norm, width 2": making.rms_norm(Maker(np.random.default_rng(4), Sizes(B=1, T=1, C=2, H=1, F=1, V=1))),
+    "rms_norm, rows of nearly zero": making.rms_norm(make, scale=1e-4),
+    "rms_norm, a row of zeros": Case(
+        layers.rms_norm_forward, layers.rms_norm_backward, {"x": np.outer([0, 1], normal(4)), "gamma": normal(4)}
+    ),
+    "rms_norm, huge rows": making.rms_norm(make, scale=1e8, offset=1e8),
+    "rms_norm, another epsilon": making.rms_norm(make, scale=0.3)._replace(given={"epsilon": 0.1}),
+    "rotary, heads of width 2": making.rotary(pairs),
+    "rotary, a million positions later": making.rotary(make, LONGER, start=10**6),
+    "rotary, from one table to the next": making.rotary(make, start=BLOCK - 2),
+    "attention, one group": making.causal_attention(make, groups=1),
+    "attention, as many groups as heads": making.causal_attention(make, groups=4),
+    "attention, a window of 2": making.causal_attention(make, window=2),
+    "attention, a window of all but one": making.causal_attention(make, window=4),
+    "attention, a window that is longer than all": making.causal_attention(make, window=99),
+    "attention, a window that ends before the first query": making.causal_attention(make, earlier=9, window=3),
+    "attention, groups within a window": making.causal_attention(make, earlier=2, groups=2, window=3),
+    "multi_head_attention, one group": making.multi_head_attention(make, groups=1),
+    "multi_head_attention, biases alone": making.multi_head_attention(make, biased=True),
+    "multi_head_attention, norms alone": making.multi_head_attention(make, normed=True, epsilon=0.1),
+    "multi_head_attention, rotary alone": making.multi_head_attention(make, rotary=USUAL),
+    "multi_head_attention, a window of 2": making.multi_head_attention(make, window=2),
+    "multi_head_attention, everything, in heads of width 2": making.multi_head_attention(
+        pairs, groups=1, biased=True, normed=True, rotary=LONGER, start=10**6, window=2
+    ),
+    "multi_head_attention, heads wider together than the model": Case(
+        layers.multi_head_attention_forward,
+        layers.multi_head_attention_backward,
+        {"x": normal((2, 4, 3)), "w_q": normal((3, 8)), **{f"w_{name}": normal((3, 4)) for name in "kv"}}
+        | {"w_o": normal((8, 3))},
+        {"heads": 2, "key_value_heads": 1},
+    ),
+    "gelu, far to the left": making.gelu(make, offset=-8.0),
+    "gelu, far to the right": making.gelu(make, offset=40.0),
+    "gelu, far on both sides": making.gelu(make, scale=1e4),
+    "mlp, one hidden unit": making.mlp(pairs),
 }
 
 
@@ -85,6 +129,13 @@ def test_gradients_equal_the_complex_step_at_the_edges(name: str) -> None:
         assert verdict.error <= BAR, verdict
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_models_equal_the_complex_step_along_random_directions(name: str) -> None:
+    """Entry by entry they are held against autograd's."""
+    for verdict in check_along(CASES[name], seed=3):
+        assert verdict.error <= BAR, verdict
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_equal_central_differences(name: str) -> None:
     case = CASES[name]
@@ -97,6 +148,23 @@ def test_gradients_equal_central_differences(name: str) -> None:
             return float((case.run({tensor: moved})[0] * dy).sum())
 
         assert relative_error(gradients[tensor], central_difference(scalar, x)) < 1e-7, tensor
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_models_equal_central_differences_along_random_directions(name: str) -> None:
+    case = CASES[name]
+    y, cache = case.run()
+    gradients = case.gradients(np.ones_like(y), cache)
+    norms = {tensor: float(np.linalg.norm(gradient)) for tensor, gradient in gradients.items()}
+    for tensor, x in case.inputs.items():
+        direction = normal(x.shape)
+
+        def scalar(step: np.ndarray, tensor: str = tensor, x: np.ndarray = x, along: np.ndarray = direction) -> float:
+            return float(case.run({tensor: x + step * along})[0])
+
+        computed, slope = np.vdot(gradients[tensor], direction), central_difference(scalar, np.zeros(()))
+        scale = max(norms.values()) if tensor in case.vanishing else norms[tensor]
+        assert relative_error(np.asarray(computed), slope, scale) < 1e-7, tensor
 
 
 @pytest.mark.parametrize("name", CASES)
