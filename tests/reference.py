@@ -119,7 +119,7 @@ def multi_head_attention(
         k = head(anp.dot(x, w_k) + b_k, group, gamma_k, True)
         v = head(anp.dot(x, w_v) + b_v, group, None, False)
         scores = anp.einsum("btd,bsd->bts", q, k) * (D**-0.5 if scale is None else scale)
-        scores = scores + np.where(visible(*scores.shape[1:], window), 0, -1e30)
+        scores = scores + np.where(visible(x.shape[1], x.shape[1], window), 0, -1e30)
         found.append(anp.einsum("bts,bsd->btd", softmax(scores), v))
     return anp.dot(anp.concatenate(found, axis=-1), w_o) + b_o
 
