@@ -10,8 +10,9 @@ import pytest
 from autograd import grad
 
 from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
-from handgrad.layers.causal_attention import merge_tiles, tile_blocks
+from handgrad.layers.causal_attention import causal_mask, entries_of, merge_tiles, tile_blocks, window_mask
 from handgrad.proof import BAR, Case, check_case, relative_error
+from tests.reference import visible
 
 SIZES = [
     *((T, T, 512) for T in (1, 5, 63, 64, 65, 130, 200)),  # (queries, positions, keys in a tile); a row is one tile
@@ -35,27 +36,40 @@ Tiled = Callable[[int, int], None]
 
 
 @pytest.fixture
-def tiled(monkeypatch: pytest.MonkeyPatch) -> Tiled:
+def tiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiled]:
     """Tiles of so many keys, of which so many bytes of weights are kept."""
+
+    def forget() -> None:
+        """Tiles are worked out once, and then they are those of the sizes of then."""
+        tile_blocks.cache_clear()
+        entries_of.cache_clear()
 
     def patch(keys: int, kept: int) -> None:
         monkeypatch.setattr("handgrad.layers.causal_attention.KEYS", keys)
         monkeypatch.setattr("handgrad.layers.causal_attention.KEPT_BYTES", kept)
+        forget()
 
-    return patch
+    yield patch
+    forget()
 
 
-def inputs(T: int, S: int, D: int = 3, heads: int = 2, batch: int = 2) -> tuple[Array, Array, Array, Array]:
+def inputs(
+    T: int, S: int, D: int = 3, heads: int = 2, batch: int = 2, groups: int | None = None
+) -> tuple[Array, Array, Array, Array]:
     """q, k, v and a cotangent of y."""
     normal = np.random.default_rng(T).standard_normal
-    lengths = (T, S, S, T)
-    q, k, v, dy = (normal((batch, heads, length, D)) for length in lengths)
+    q, k, v, dy = (
+        normal((batch, count, length, D))
+        for count, length in zip((heads, groups or heads, groups or heads, heads), (T, S, S, T), strict=True)
+    )
     return q, k, v, dy
 
 
-def attention(q: Array, k: Array, v: Array, dy: Array, tap: Tap = no_tap) -> tuple[Array, ...]:
+def attention(
+    q: Array, k: Array, v: Array, dy: Array, tap: Tap = no_tap, window: int | None = None
+) -> tuple[Array, ...]:
     """y, dq, dk, dv."""
-    y, cache = causal_attention_forward(q, k, v, scale=0.5, tap=tap)
+    y, cache = causal_attention_forward(q, k, v, scale=0.5, window=window, tap=tap)
     return y, *causal_attention_backward(dy, cache, tap=tap)
 
 
@@ -73,13 +87,14 @@ class Seen(dict[str, Array]):
         return x
 
 
-def plain(q: Array, k: Array, v: Array, dy: Array) -> tuple[Array, ...]:
+def plain(q: Array, k: Array, v: Array, dy: Array, window: int | None = None) -> tuple[Array, ...]:
     """y, dq, dk, dv from the definition, by autograd."""
-    T, S = q.shape[2], k.shape[2]
-    visible = np.tri(T, S, S - T)
+    seen = visible(q.shape[2], k.shape[2], window)
+    served = q.shape[1] // k.shape[1]
 
     def f(q: Array, k: Array, v: Array) -> Any:
-        weights = anp.exp(anp.einsum("bhtd,bhsd->bhts", q, k) * 0.5) * visible
+        k, v = (anp.repeat(x, served, axis=1) for x in (k, v))
+        weights = anp.exp(anp.einsum("bhtd,bhsd->bhts", q, k) * 0.5) * seen
         return anp.einsum("bhts,bhsd->bhtd", weights / anp.sum(weights, axis=-1, keepdims=True), v)
 
     gradients = (grad(lambda *x: anp.sum(f(*x) * dy), position)(q, k, v) for position in range(3))
@@ -99,6 +114,35 @@ def test_tiles_change_neither_the_output_nor_a_gradient(T: int, S: int, keys: in
             continue
         assert relative_error(found, whole) < 1e-12, name
         assert relative_error(found, expected) < 1e-12, name
+
+
+@pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
+@pytest.mark.parametrize("window", [2, 3, 6, 7, 8, 13, 14, 63, 64, 65, 129])
+@pytest.mark.parametrize(
+    ("T", "S", "keys"), [(130, 130, 512), (130, 130, 7), (9, 30, 1), (1, 40, 7), (30, 200, 7), (65, 200, 64)]
+)
+def test_tiles_of_a_window_change_neither_the_output_nor_a_gradient(
+    T: int, S: int, keys: int, window: int, kept: int, tiled: Tiled
+) -> None:
+    tiled(keys, kept)
+    given = inputs(T, S, heads=4, groups=2, batch=1)
+    for name, found, expected in zip(NAMES, attention(*given, window=window), plain(*given, window), strict=True):
+        assert relative_error(found, expected) < 1e-12, name
+
+
+@pytest.mark.parametrize("window", [1, 63, 64, 65, 127, 128, 129, 511, 512, 513, 640, 1099])
+@pytest.mark.parametrize(("T", "S"), [(600, 600), (1100, 1100), (300, 1400), (1, 1400)])
+def test_windows_and_groups_by_tiles_of_the_usual_size(T: int, S: int, window: int, tiled: Tiled) -> None:
+    """In no tile does a query see nothing, so all is finite; what it does not see in one has weight 0."""
+    given = inputs(T, S, heads=2, groups=1, batch=1)
+    whole = attention(*given, tap=same, window=window)
+    for kept in (0, EVERYTHING):
+        tiled(512, kept)
+        for name, found, expected in zip(NAMES, attention(*given, window=window), whole, strict=True):
+            if window == 1 and name in ("dq", "dk"):  # one key has all the weight, whatever it is
+                np.testing.assert_array_equal((found, expected), 0)
+                continue
+            assert relative_error(found, expected) < 1e-12, name
 
 
 @pytest.mark.parametrize("kept", [0, EVERYTHING], ids=["made again", "kept"])
@@ -144,17 +188,35 @@ def test_a_tap_sees_everything_once_and_whole(T: int, S: int, keys: int, kept: i
 )
 def test_what_a_query_sees_is_in_one_tile_and_no_tile_is_all_hidden(T: int, S: int, keys: int, tiled: Tiled) -> None:
     tiled(keys, 0)
-    visible = np.tri(T, S, S - T, dtype=bool)
-    tiles = np.zeros((T, S), int)
-    for tile in (tile for row in tile_blocks(T, S) for tile in row):
-        there = visible[tile.queries, tile.keys]
-        tiles[tile.queries, tile.keys] += 1
-        assert there.shape[1] <= keys
-        assert there.any()
-        assert tile.diagonal or there.all()  # else something would have to be masked
-        assert not tile.diagonal or tile.keys.stop == S - T + tile.queries.stop
-    np.testing.assert_array_equal(tiles[visible], 1)
-    assert tiles.max() == 1
+    for window in (None, 1, 2, 7, 63, 64, 65, 200, 511, 512, 513, 2000):
+        seen = visible(T, S, window)
+        tiles = np.zeros((T, S), int)
+        for tile in (tile for row in tile_blocks(T, S, window) for tile in row):
+            there = seen[tile.queries, tile.keys]
+            rows, columns = there.shape
+            tiles[tile.queries, tile.keys] += 1
+            assert columns <= keys + (rows - 1 if window else 0)
+            assert there.any(axis=1).all()  # else softmax would have nothing to share out
+            assert not tile.diagonal or tile.keys.stop == S - T + tile.queries.stop
+            masked = np.zeros((rows, columns), np.float32)
+            if tile.edge is not None:
+                masked += window_mask(rows, columns, tile.edge)
+                assert not there.all()  # else there is nothing to mask
+            if tile.diagonal:
+                masked[:, -rows:] += causal_mask(rows)
+            np.testing.assert_array_equal(masked, np.where(there, 0, -np.inf))
+        np.testing.assert_array_equal(tiles[seen], 1)
+        assert tiles.max() == 1
+
+
+def test_the_work_in_a_window_grows_with_the_length_and_not_with_its_square() -> None:
+    for window, least, most in ((1, 1.99, 2.01), (64, 1.9, 2.1), (512, 1.9, 2.1), (1000, 1.9, 2.1), (None, 3.9, 4.0)):
+        shorter, longer = (sum(map(len, tile_blocks(T, T, window))) for T in (16384, 32768))
+        assert least <= longer / shorter <= most
+        shorter, longer = (entries_of(T, T, window) for T in (16384, 32768))
+        assert least <= longer / shorter <= most
+        if window:
+            assert longer <= 32768 * (window + 127)  # a block has the windows of its 128 queries, and no key more
 
 
 def bytes_of(cache: object) -> int:
