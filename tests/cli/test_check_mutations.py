@@ -119,7 +119,7 @@ def test_without_a_layer_all_are_listed_under_their_layers(cli: Cli) -> None:
     assert list(listed) == []
     assert f"\n{len(MUTATIONS)} mutations: all caught in " in result.output
     assert f"with {len(MUTATIONS)} of the {len(MUTATIONS)} that a small model meets" in words(result.output)
-    assert words(result.output).endswith(" to 2.25 nats: a falling loss proves nothing")
+    assert words(result.output).endswith(" to 2.25 nats in the default model: a falling loss proves nothing")
 
 
 @pytest.mark.usefixtures("pretended")

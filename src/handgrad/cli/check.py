@@ -164,7 +164,7 @@ def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
     if met:
         console.print(
             f"with {well} of the {met} that a small model meets it trains as well as with right gradients, "
-            f"to {loss_of_right_gradients():.2f} nats: a falling loss proves nothing"
+            f"to {loss_of_right_gradients():.2f} nats in the default model: a falling loss proves nothing"
         )
     return not survivors
 
