@@ -11,12 +11,16 @@ from .families import FAMILIES, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, Family
 
 HARMLESS = frozenset(
     {
+        "_attn_implementation_autoset",
+        "_commit_hash",
         "_name_or_path",
+        "_num_labels",
         "attention_dropout",
         "attn_pdrop",
         "bos_token_id",
         "chunk_size_feed_forward",
         "cls_token_id",
+        "do_sample",
         "dtype",
         "embd_pdrop",
         "eos_token_id",
@@ -25,17 +29,24 @@ HARMLESS = frozenset(
         "hidden_dropout",
         "id2label",
         "initializer_range",
+        "is_llama_config",
         "label2id",
         "max_length",
+        "min_length",
         "model_type",
         "n_ctx",
+        "n_special",
+        "num_beams",
+        "num_labels",
         "output_attentions",
         "output_hidden_states",
         "output_past",
         "pad_token_id",
+        "predict_special_tokens",
         "pretraining_tp",
         "problem_type",
         "reorder_and_upcast_attn",
+        "repetition_penalty",
         "resid_pdrop",
         "return_dict",
         "sep_token_id",
@@ -45,15 +56,21 @@ HARMLESS = frozenset(
         "summary_type",
         "summary_use_proj",
         "task_specific_params",
+        "temperature",
         "tokenizer_class",
+        "top_k",
+        "top_p",
         "torch_dtype",
+        "transformers.js_config",
         "transformers_version",
+        "unsloth_fixed",
+        "unsloth_version",
         "use_cache",
         "use_return_dict",
     }
 )
-"""Options that do not change what the model computes: those of training (there is no dropout here), of files, of other
-programs."""
+"""Options that do not change what the model computes: those of training (there is no dropout here), of sampling, of
+files, of other programs."""
 GELU_TANH = ("gelu_new", "gelu_pytorch_tanh")
 SILU = ("silu", "swish")
 ROTARY_FIELDS = {
@@ -63,6 +80,12 @@ ROTARY_FIELDS = {
     "high_freq_factor": "high_factor",
     "original_max_position_embeddings": "first_context",
 }
+OTHER_FIELDS = {
+    "sliding_window": "window",
+    "max_window_layers": "full_blocks",
+    **{theirs: f"rotary_{ours}" for theirs, ours in ROTARY_FIELDS.items()},
+}
+"""Under these names an error tells of fields that are not in `Family.fields`."""
 THETA = 10_000.0
 SLIDING, FULL = "sliding_attention", "full_attention"
 
@@ -78,16 +101,18 @@ class Description(NamedTuple):
 def read_config(options: Mapping[str, Any]) -> Description:
     """The content of a config.json. A `ConfigError` names the first option that is not supported, and its value."""
     model_type = options.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
             f"model_type: {json.dumps(model_type)} is not supported; there are handgrad, {', '.join(FAMILIES)}"
         )
-    family = FAMILIES[str(model_type)]
+    family = FAMILIES[model_type]
     rest = _Options({name: x for name, x in options.items() if name not in HARMLESS})
     classes = rest.take("architectures", [family.architectures[0]])
     if not (isinstance(classes, list) and any(name in family.architectures for name in classes)):
         raise ConfigError(f"architectures: {json.dumps(classes)} is not supported; {family.architectures[0]} is")
     fields = dict(family.parts)
+    if "num_key_value_heads" in rest and rest["num_key_value_heads"] is None:
+        rest["num_key_value_heads"] = 0  # null is as many as heads, even where nothing is another number
     for theirs, ours in family.fields.items():
         value = rest.take(theirs, family.usual.get(theirs))
         if value is None and theirs == "n_inner":
@@ -105,7 +130,7 @@ def read_config(options: Mapping[str, Any]) -> Description:
         config = ModelConfig(**fields)
     except ConfigError as error:
         field, _, why = str(error).partition(": ")
-        theirs = {ours: theirs for theirs, ours in family.fields.items()}.get(field, field)
+        theirs = {ours: theirs for theirs, ours in {**family.fields, **OTHER_FIELDS}.items()}.get(field, field)
         raise ConfigError(f"{theirs}: {why}") from None
     return Description(family, config, read_special_tokens(options, config.vocabulary))
 
@@ -149,9 +174,9 @@ class _Options(dict[str, Any]):
             raise ConfigError(f"{name}: {json.dumps(value)} is not supported; {names} is")
 
     def refuse_others(self) -> None:
-        """An option that is null or false is off, whatever it is; any other could change what the model computes."""
+        """An option that is null, false or empty is off, whatever it is; any other could change what is computed."""
         for name, value in self.items():
-            if value is not None and value is not False:
+            if value is not None and value is not False and value not in ({}, []):
                 raise ConfigError(f"{name}: {json.dumps(value)} is not supported")
 
 
@@ -201,18 +226,24 @@ def _attention_fields(rest: _Options, family: Family, layers: Any) -> dict[str, 
             raise ConfigError(f"attention_bias: {json.dumps(bias)} is not true or false")
         fields["attention_bias"] = "all" if bias else "none"
     kinds = rest.take("layer_types", None)
-    if kinds is not None and kinds != sorted(kinds := list(map(str, kinds))):  # full comes before sliding
-        raise ConfigError(f"layer_types: {json.dumps(kinds)}: a window in other than the last blocks is not supported")
-    if kinds is not None and (not {*kinds} <= {FULL, SLIDING} or len(kinds) != layers):
+    if kinds is not None and not (isinstance(kinds, list) and all(kind in (FULL, SLIDING) for kind in kinds)):
         raise ConfigError(f"layer_types: {json.dumps(kinds)} is not supported; {FULL} and {SLIDING} are, one a layer")
+    if kinds is not None and len(kinds) != layers:
+        raise ConfigError(f"layer_types: {json.dumps(kinds)} is not supported; there are {layers} layers")
+    if kinds is not None and kinds != sorted(kinds):  # full comes before sliding
+        raise ConfigError(f"layer_types: {json.dumps(kinds)}: a window in other than the last blocks is not supported")
+    if family in (MISTRAL, QWEN2, QWEN3):
+        window = rest.pop("sliding_window", 4096)
+        window = 0 if window is None else window
     if family is MISTRAL:
-        fields["window"] = rest.pop("sliding_window", 4096) or 0
+        fields["window"] = window
     elif family in (QWEN2, QWEN3):
-        window, used = rest.take("sliding_window", 4096), rest.take("use_sliding_window", False)
-        first = rest.take("max_window_layers", 28)
+        used, first = rest.take("use_sliding_window", False), rest.take("max_window_layers", 28)
+        if not isinstance(used, bool):
+            raise ConfigError(f"use_sliding_window: {json.dumps(used)} is not true or false")
         if kinds is not None:
             first = kinds.count(FULL)
-        fields |= {"window": window, "full_blocks": first} if used is True else {}
+        fields |= {"window": window, "full_blocks": first} if used and window != 0 else {}
     windowed = SLIDING in (kinds or ())
     if windowed and not fields.get("window"):
         raise ConfigError(f"layer_types: {SLIDING}, but no sliding_window")

@@ -59,7 +59,11 @@ def weights_to_bytes(parameters: Parameters, family: Family, dtype: str) -> byte
     tensors: dict[str, Array] = {}
     for name, x in parameters.items():
         place = family.place_of(name)
-        x = (x.T if place.transposed else x).astype(DTYPES[dtype])
+        with np.errstate(over="ignore"):
+            rounded = x.astype(DTYPES[dtype])
+        if np.isinf(rounded).sum() > np.isinf(x).sum():
+            raise WeightsError(f"{name}: {np.abs(x).max():g} is more than {dtype} holds")
+        x = rounded.T if place.transposed else rounded
         before = tensors.get(place.tensor)
         tensors[place.tensor] = x if before is None else np.concatenate((before, x), axis=-1)
     return safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in tensors.items()}, {"format": "pt"})
