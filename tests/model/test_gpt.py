@@ -1,23 +1,35 @@
-"""The whole model: its gradients under every switch, against the complex step and against autograd."""
+"""The whole model: its gradients under every switch, against the complex step and against autograd; its reach."""
 
 import itertools
 from typing import Any
 
-import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
 
-from handgrad.layers import Array
-from handgrad.model import ModelConfig, Parameters, gpt_forward, initial_parameters, loss_backward, loss_forward
+from handgrad.layers import Array, cross_entropy_backward, cross_entropy_forward
+from handgrad.model import (
+    ModelConfig,
+    Parameters,
+    gpt_backward,
+    gpt_forward,
+    initial_parameters,
+    loss_backward,
+    loss_forward,
+)
 from handgrad.proof import BAR, check_case, complex_step_along, gpt_case, relative_error
-from tests.reference import cross_entropy, layer_norm, multi_head_attention, swiglu
+from handgrad.proof.making import FAMILIES
+from tests import reference
 
 SMALL: dict[str, Any] = {"layers": 2, "heads": 2, "width": 6, "hidden": 5, "context": 4, "vocabulary": 5}
 SWITCHES: list[dict[str, Any]] = [
     {"norm": norm, "residual": residual, "score_scale": score_scale}
-    for norm, residual, score_scale in itertools.product(("layer", "none"), (True, False), (True, False))
+    for norm, residual, score_scale in itertools.product(("layer", "rms", "none"), (True, False), (True, False))
 ]
+
+
+def config_of(family: str, **change: Any) -> ModelConfig:
+    return ModelConfig(**SMALL | {"width": 8} | FAMILIES[family] | change)
 
 
 def assert_agrees_along_random_directions(config: ModelConfig, T: int, names: list[str] | None = None) -> None:
@@ -102,27 +114,91 @@ def test_the_default_architecture_agrees_along_random_directions() -> None:
     assert_agrees_along_random_directions(config, 16, names)
 
 
-def test_the_whole_model_equals_autograd() -> None:
-    config = ModelConfig(**SMALL)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_does_not_fill_its_context_equals_autograd(family: str) -> None:
+    config = config_of(family, context=6)
     case = gpt_case(config, np.random.default_rng(10))
     tokens, targets = np.random.default_rng(11).integers(5, size=(2, 3, 4))
     targets[1, 1] = -100
     parameters = Parameters.from_mapping(config, case.inputs)
     loss, cache = loss_forward(tokens, targets, parameters.tree, config)
     gradients = Parameters.from_tree(config, loss_backward(np.ones_like(loss), cache))
-
-    def reference(p: dict[str, Any]) -> Any:
-        x = p["embedding.token"][tokens] + p["embedding.position"][:4]
-        for n in range(2):
-            b = {name.removeprefix(f"blocks.{n}."): p[name] for name in p}
-            normed = layer_norm(x, b["norm_1.gamma"], b["norm_1.beta"])
-            w_q, w_k, w_v, w_o = (b[f"attention.w_{part}"] for part in "qkvo")
-            x = x + multi_head_attention(normed, w_q, w_k, w_v, w_o, heads=2)
-            normed = layer_norm(x, b["norm_2.gamma"], b["norm_2.beta"])
-            x = x + swiglu(normed, *(b[f"feed_forward.w_{part}"] for part in ("gate", "up", "down")))
-        return cross_entropy(anp.dot(layer_norm(x, p["norm.gamma"], p["norm.beta"]), p["head.w_lm"]), targets)
-
     named = dict(parameters)
-    assert float(loss) == pytest.approx(reference(named), rel=1e-12)
-    for name, expected in grad(reference)(named).items():
-        assert relative_error(gradients[name], expected) < 1e-10, name
+    assert float(loss) == pytest.approx(reference.loss(named, tokens, targets, config), rel=1e-12)
+    largest = float(np.abs(gradients.flat).max())
+    for name, expected in grad(reference.loss)(named, tokens, targets, config).items():
+        scale = largest if name in case.vanishing else None
+        assert relative_error(gradients[name], expected, scale) < 1e-10, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_and_loss_have_the_same_gradients(family: str) -> None:
+    """By `gpt_forward`, a loss by hand and `gpt_backward`, and by `loss_forward` and `loss_backward`."""
+    config = config_of(family)
+    parameters = Parameters.from_mapping(config, gpt_case(config, np.random.default_rng(10)).inputs)
+    tokens, targets = np.random.default_rng(11).integers(5, size=(2, 3, 4))
+    logits, cache = gpt_forward(tokens, parameters.tree, config)
+    loss, head = cross_entropy_forward(logits, targets)
+    gradients = gpt_backward(cross_entropy_backward(np.ones_like(loss), head), cache)
+    other_loss, other_cache = loss_forward(tokens, targets, parameters.tree, config)
+    others = loss_backward(np.ones_like(loss), other_cache)
+    found, expected = (Parameters.from_tree(config, tree).flat for tree in (gradients, others))
+    assert float(loss) == pytest.approx(float(other_loss), rel=1e-14)
+    assert relative_error(found, expected) < 1e-13
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tied_table_gets_the_gradients_of_both_its_uses(family: str) -> None:
+    tied, untied = (config_of(family, tied=tied) for tied in (True, False))
+    parameters = Parameters.from_mapping(tied, gpt_case(tied, np.random.default_rng(10)).inputs)
+    twice = Parameters.from_mapping(untied, {**parameters, "head.w_lm": parameters["embedding.token"].T})
+    tokens, targets = np.random.default_rng(11).integers(5, size=(2, 3, 4))
+    (loss, cache), (other, other_cache) = (loss_forward(tokens, targets, x.tree, x.config) for x in (parameters, twice))
+    assert float(loss) == pytest.approx(float(other), rel=1e-14)
+    gradients = Parameters.from_tree(tied, loss_backward(np.ones_like(loss), cache))
+    each = Parameters.from_tree(untied, loss_backward(np.ones_like(loss), other_cache))
+    assert "head.w_lm" not in gradients
+    both = each["embedding.token"] + each["head.w_lm"].T
+    assert relative_error(gradients["embedding.token"], both) < 1e-13
+    for part in (each["embedding.token"], each["head.w_lm"].T):
+        assert relative_error(both, part) > 0.01
+    for name, gradient in gradients.items():
+        if name != "embedding.token":
+            np.testing.assert_allclose(gradient, each[name], rtol=1e-10, atol=1e-14)
+
+
+def changed_positions(config: ModelConfig, T: int, at: int) -> list[int]:
+    """The positions whose logits change with the token at one of them."""
+    parameters = Parameters.from_mapping(config, gpt_case(config, np.random.default_rng(12)).inputs)
+    tokens = np.zeros((1, T), int)
+    before, _ = gpt_forward(tokens, parameters.tree, config)
+    tokens[0, at] = 1
+    after, _ = gpt_forward(tokens, parameters.tree, config)
+    return [int(t) for t in np.flatnonzero((before != after).any(axis=-1)[0])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_token_changes_what_comes_after_it_within_its_reach_and_nothing_else(family: str) -> None:
+    """A window of w reaches w - 1 positions further in each block, unless one of them has none."""
+    config = config_of(family, context=12, layers=3)
+    windows = [config.window_of(n) for n in range(3)]
+    reach = 12 if None in windows else sum(window - 1 for window in windows if window)
+    assert (reach < 12) == (family == "mistral")
+    for at in (0, 4, 11):
+        assert changed_positions(config, 12, at) == list(range(at, min(12, at + reach + 1)))
+
+
+@pytest.mark.parametrize("full_blocks", [0, 1, 2, 3])
+def test_the_first_blocks_see_everything(full_blocks: int) -> None:
+    """Seen by a tap: the weights of a block with a window are a band, those of one without are a triangle."""
+    config = ModelConfig(**SMALL | {"layers": 3, "context": 6, "window": 2, "full_blocks": full_blocks})
+    seen: dict[str, Array] = {}
+
+    def collect(at: str, x: Array) -> Array:
+        seen[at] = x.copy()
+        return x
+
+    gpt_forward(np.zeros((1, 6), int), initial_parameters(config).tree, config, collect)
+    for n in range(3):
+        counts = (seen[f"blocks.{n}.attention.weights"] > 0).sum(axis=-1)
+        np.testing.assert_array_equal(counts[0, 0], np.minimum(np.arange(1, 7), 6 if n < full_blocks else 2))
