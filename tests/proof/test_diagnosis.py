@@ -11,7 +11,7 @@ import pytest
 from handgrad.layers import Array
 from handgrad.proof import MUTATIONS, Case, Mutation, Trace, gpt_case
 from handgrad.proof.compare import Comparison, Reference, Row, compare, read_reference
-from handgrad.proof.compare.relations import relation
+from handgrad.proof.compare.relations import explains, relation
 from handgrad.proof.envelope import EPSILON, record_in
 from handgrad.proof.kit import kit_case
 from handgrad.proof.lesson import config_of, family_of
@@ -251,6 +251,13 @@ def test_how_a_tensor_stands_to_the_right_one(
     assert comparison.first is not None
     assert (comparison.first.key, comparison.mutations) == (X, ())
     assert str(comparison.relation).replace("key ", "position ") == words
+
+
+def test_a_guess_that_is_zero_explains_only_what_is_small_against_the_right_tensor() -> None:
+    right = np.array([1.0, -3.0, 2.0]) / 1000
+    for share, explained in ((0.001, True), (0.02, True), (0.2, False), (1.0, False)):
+        mine = share * right[::-1]
+        assert explains(np.zeros(3), mine, right, envelope=0.1) == explained
 
 
 def test_relations_of_shapes() -> None:

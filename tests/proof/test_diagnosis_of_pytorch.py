@@ -206,7 +206,7 @@ SAID = {
     "dgamma averaged": "it is the right one times 0.0277778 (maybe 1/(B·T))",
     "dbeta of the first sequence": None,  # the catalogue has the last
     "raw input of w_v": "dw_v_of_the_raw_input",
-    "dw_o transposed": "it is transposed: C and C are swapped",
+    "dw_o transposed": "it is transposed: HD and C are swapped",
     "w_o not transposed": "w_o_not_transposed",
     "mask forgotten": "mask_forgotten",
     "wrong axis": "softmax_sum_over_the_wrong_axis",
