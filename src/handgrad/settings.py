@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_orig
 
 from .errors import ConfigError
 
+LARGEST = 2**63
+"""Sizes beyond it are hostile, and no float need hold them."""
+
 
 class Bounds(NamedTuple):
     """The values that a number may take."""
@@ -97,6 +100,8 @@ def _mismatch(value: Any, kind: Any) -> str | None:
         return None if type(value) is bool else "true or false"
     number, bounds = get_args(kind)
     fits = isinstance(value, numbers.Integral if number is int else numbers.Real) and not isinstance(value, bool)
+    if isinstance(value, numbers.Integral) and abs(int(value)) >= LARGEST:
+        return "a number of at most 64 bits"
     if fits and bounds.admit(value):
         return None
     return f"a {'whole number' if number is int else 'number'} {bounds}"

@@ -66,8 +66,8 @@ def check(
     Each backward is run in float64 on random inputs, with a random cotangent, and every entry of what it returns is
     compared with the complex step: Im f(x + ih) / h, h = 1e-30, which is exact to rounding. The relative error is the
     largest difference over the largest entry. A model's tensors are compared along a random direction each (a large
-    model's block by block) on a few random tokens; --against torch compares every entry there, too. A wrong gradient ends the command with status 1, as
-    does a mutation that is not caught.
+    model's block by block) on a few random tokens; --against torch compares every entry there, too. A wrong gradient
+    ends the command with status 1, as does a mutation that is not caught.
     """
     if run is not None and (layer is not None or mutations):
         raise HandgradError(f"{'--layer' if layer is not None else '--mutations'}: not with a model; leave out {run}")

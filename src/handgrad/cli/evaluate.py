@@ -38,12 +38,15 @@ def evaluate(
     model = load_model(run)
     if glob is not None and data is None:
         raise HandgradError("--glob: there is no --data for it")
+    window = None
     if data:
         texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:
         if (folder := run_of(run)) is None:
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
-        texts = [("held out", read_data_again(read_record(folder), folder).text.validation)]
+        record = read_record(folder)
+        texts = [("held out", read_data_again(record, folder).text.validation)]
+        window = record.recipe.training.length or model.config.context  # so that the loss is that of training
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("text", overflow="fold")
     for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):
@@ -54,7 +57,7 @@ def evaluate(
     columns = (description, BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
     with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         for name, text in texts:
-            evaluation = _measure(model, name, text, bar)
+            evaluation = _measure(model, name, text, bar, window)
             table.add_row(
                 name,
                 f"{len(evaluation.passage.tokens):,}",
@@ -66,14 +69,14 @@ def evaluate(
     console.print(table)
 
 
-def _measure(model: Model, name: str, text: str, bar: ProgressBar) -> Evaluation:
+def _measure(model: Model, name: str, text: str, bar: ProgressBar, window: int | None) -> Evaluation:
     task = bar.add_task(name, total=None)
 
     def told(done: int, total: int) -> None:
         bar.update(task, completed=done, total=total)
 
     try:
-        return evaluate_text(model, text, told)
+        return evaluate_text(model, text, told, window)
     except TextError as error:
         raise TextError(f"{name}: {error}") from None
     finally:

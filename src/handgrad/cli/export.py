@@ -13,9 +13,12 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A folder that is new or empty.")],
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"],
-        typer.Option(help="What to keep the weights in; those read from a 16-bit folder lose nothing in its own."),
-    ] = "float32",
+        Literal["float64", "float32", "float16", "bfloat16"] | None,
+        typer.Option(
+            help="What to keep the weights in; those read from a 16-bit folder lose nothing in its own.  "
+            "[default: that of the model]"
+        ),
+    ] = None,
 ) -> None:
     """Write a folder in Hugging Face's layout, which `transformers` opens.
 
@@ -23,7 +26,7 @@ def export(
     attention_bias all, learned positions), or Llama's, Mistral's, Qwen 2's or Qwen 3's (norm rms, feed_forward swiglu,
     rotary positions). Where none has, a line says what the nearest one has in its place.
     """
-    architecture = interop.export(load_model(run), out, dtype)
-    print(
-        f"{out}: {architecture}, {dtype}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})"
-    )
+    model = load_model(run)
+    architecture = interop.export(model, out, dtype)
+    kept = dtype or model.parameters.flat.dtype
+    print(f"{out}: {architecture}, {kept}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})")

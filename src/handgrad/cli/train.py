@@ -12,6 +12,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from ..errors import ConfigError, HandgradError, TextError
+from ..interop import load
 from ..model import DEFAULT_TEMPERATURE
 from ..settings import read_assignment
 from ..training import (
@@ -31,7 +32,6 @@ from ..training import (
     refuse_a_run,
     resume_run,
 )
-from .model import load_model
 from .terminal import FULL_WIDTH, interruptible, make_room, plain_console
 
 MANY_PASSES = 50
@@ -171,7 +171,7 @@ def train(
     settings = dict(map(read_assignment, set_ or []))
     settings |= {name: value for name, value in options.items() if value is not None}
     if fields:
-        _show_fields(console, preset, settings)
+        _show_fields(console, init, preset, settings)
         return
     if resume is not None:
         refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
@@ -205,8 +205,8 @@ def _created(
         glob = plan.glob if glob is None else glob
         settings = plan.settings | settings
     if init is not None and preset is not None:
-        raise HandgradError(f"--preset: not with --init; the model in {init} has its own architecture")
-    started = (init, load_model(init)) if init else None
+        raise HandgradError(f"preset: not with --init; the model in {init} has its own architecture")
+    started = (init, load(init)) if init else None
     preset = "" if started else DEFAULT_PRESET if preset is None else preset
     recipe = recipe_for(started[1], settings) if started else make_recipe(settings, preset)
     text = read_data(data or [], glob)
@@ -304,9 +304,12 @@ def _line(progress: Progress, steps: int, loss: float) -> str:
     )
 
 
-def _show_fields(console: Console, preset: str | None, settings: dict[str, Any]) -> None:
+def _show_fields(console: Console, init: Path | None, preset: str | None, settings: dict[str, Any]) -> None:
     """Every field, with the value that these options give it."""
-    recipe = make_recipe(settings, DEFAULT_PRESET if preset is None else preset)
+    if init is not None:
+        recipe = recipe_for(load(init), settings)
+    else:
+        recipe = make_recipe(settings, DEFAULT_PRESET if preset is None else preset)
     values = recipe.tokenizer.to_dict() | recipe.to_dict()
     table = Table("field", "value", "meaning", box=None, header_style="bold", pad_edge=False)
     for name, meaning in field_meanings().items():

@@ -1,7 +1,7 @@
 """A family's config.json as a `ModelConfig`, and back. What the model would not do as it is written is refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -98,8 +98,11 @@ class Description(NamedTuple):
     special: SpecialTokens
 
 
-def read_config(options: Mapping[str, Any]) -> Description:
-    """The content of a config.json. A `ConfigError` names the first option that is not supported, and its value."""
+def read_config(options: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> Description:
+    """The content of a config.json, and of the generation_config.json beside it, whose special tokens stand in for its.
+
+    A `ConfigError` names the first option that is not supported, and its value.
+    """
     model_type = options.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
@@ -132,7 +135,8 @@ def read_config(options: Mapping[str, Any]) -> Description:
         field, _, why = str(error).partition(": ")
         theirs = {ours: theirs for theirs, ours in {**family.fields, **OTHER_FIELDS}.items()}.get(field, field)
         raise ConfigError(f"{theirs}: {why}") from None
-    return Description(family, config, read_special_tokens(options, config.vocabulary))
+    special = _special_tokens(family, (generation or {}, options), config.vocabulary)
+    return Description(family, config, special)
 
 
 def write_config(config: ModelConfig, special: SpecialTokens, dtype: str) -> tuple[Family, dict[str, Any]]:
@@ -149,7 +153,8 @@ def write_config(config: ModelConfig, special: SpecialTokens, dtype: str) -> tup
         )
     family = FAMILIES[model_type]
     options: dict[str, Any] = {"architectures": [family.architectures[0]], "model_type": model_type}
-    options |= {theirs: getattr(config, ours) for theirs, ours in family.fields.items()}
+    sizes = {"key_value_heads": config.G, "head_width": config.D}
+    options |= {theirs: sizes.get(ours, getattr(config, ours)) for theirs, ours in family.fields.items()}
     if family is GPT2:
         options["activation_function"] = GELU_TANH[0]
     else:
@@ -158,6 +163,17 @@ def write_config(config: ModelConfig, special: SpecialTokens, dtype: str) -> tup
     eos = list(special.eos_token_id)
     tokens = {"bos_token_id": special.bos_token_id, "eos_token_id": eos[0] if len(eos) == 1 else eos or None}
     return family, options | tokens | {"torch_dtype": dtype}
+
+
+def _special_tokens(family: Family, sources: Sequence[Mapping[str, Any]], vocabulary: int) -> SpecialTokens:
+    """By the first source that has them, else the family's. A number above all tokens is none: small models keep the
+    usual one."""
+    found: dict[str, Any] = {}
+    for name, usual in family.special._asdict().items():
+        value = next((source[name] for source in sources if source.get(name) is not None), usual)
+        listed = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+        found[name] = [token for token in listed if type(token) is not int or token < vocabulary]
+    return read_special_tokens(found, vocabulary)
 
 
 class _Options(dict[str, Any]):
@@ -276,9 +292,9 @@ def _conflicts(config: ModelConfig, family: Family) -> list[str]:
     if family is MISTRAL and config.window:
         wanted["full_blocks"] = (0,)
     if family is GPT2:
-        wanted["key_value_heads"] = (config.heads,)
+        wanted["key_value_heads"] = (0,)
     if family in (GPT2, QWEN2):
-        wanted["head_width"] = (config.width // config.heads,)
+        wanted["head_width"] = (0,)
     if family is LLAMA and config.width % config.heads:
         wanted["heads"] = ("a divisor of width",)
     return [

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..model import SpecialTokens
+
 
 class Place(NamedTuple):
     """Where a parameter is in a folder: a tensor, or the first, second or last third of its columns."""
@@ -30,6 +32,8 @@ class Family(NamedTuple):
     """By the parameter's name, a star for the block's number."""
     prefix: str
     """How tensors begin that a file without the head's class has without it."""
+    special: SpecialTokens
+    """What stands for special tokens that a folder does not tell."""
     buffers: str
     """A pattern of tensors that hold no parameters: masks and frequencies, which older files have."""
 
@@ -94,6 +98,7 @@ GPT2 = Family(
         "head.w_lm": Place("lm_head.weight", transposed=True),
     },
     "transformer.",
+    SpecialTokens(50256, (50256,)),
     r".*\.attn\.(masked_)?bias",
 )
 
@@ -137,6 +142,7 @@ LLAMA = Family(
         transposed=True,
     ),
     "model.",
+    SpecialTokens(1, (2,)),
     r".*\.rotary_emb\.inv_freq",
 )
 MISTRAL = LLAMA._replace(
@@ -147,6 +153,7 @@ MISTRAL = LLAMA._replace(
 )
 QWEN2 = LLAMA._replace(
     model_type="qwen2",
+    special=SpecialTokens(),
     architectures=("Qwen2ForCausalLM", "Qwen2Model"),
     fields=_LLAMA_FIELDS,
     usual=_LLAMA_USUAL | {"num_key_value_heads": 32},
@@ -154,6 +161,7 @@ QWEN2 = LLAMA._replace(
 )
 QWEN3 = LLAMA._replace(
     model_type="qwen3",
+    special=SpecialTokens(),
     architectures=("Qwen3ForCausalLM", "Qwen3Model"),
     usual=_LLAMA_USUAL | {"num_key_value_heads": 32, "head_dim": 128},
     parts=LLAMA.parts | {"query_key_norm": True},

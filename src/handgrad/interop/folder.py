@@ -12,7 +12,7 @@ from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load_token
 from .config import read_config, write_config
 from .weights import DTYPES, read_weights, weights_to_bytes
 
-OURS = "handgrad"
+OURS, GENERATION_FILE = "handgrad", "generation_config.json"
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -28,18 +28,20 @@ def load(path: str | PathLike[str]) -> Model:
     if options.get("model_type") in (None, OURS):
         return model.load(folder)
     try:
-        family, config, special = read_config(options)
+        generation = folder / GENERATION_FILE
+        family, config, special = read_config(options, read_json_object(generation) if generation.exists() else None)
     except ConfigError as error:
         raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from None
     tokenizer = load_tokenizer(folder, config)
     return Model(config, read_weights(folder, config, family), tokenizer, special)
 
 
-def export(model: Model, path: str | PathLike[str], dtype: str = "float32") -> str:
-    """Write a folder that `transformers` opens, and tell which of its classes does.
+def export(model: Model, path: str | PathLike[str], dtype: str | None = None) -> str:
+    """Write a folder that `transformers` opens, and tell which of its classes does; by default in the model's dtype.
 
     Where none has the model's architecture, a `ConfigError` says which of its parts has no counterpart.
     """
+    dtype = str(model.parameters.flat.dtype) if dtype is None else dtype
     if dtype not in DTYPES:
         raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
     folder = Path(path)
@@ -49,7 +51,7 @@ def export(model: Model, path: str | PathLike[str], dtype: str = "float32") -> s
     files: dict[str, bytes | str] = {
         TOKENIZER_FILE: model.tokenizer.to_json() + "\n",
         "tokenizer_config.json": _json(_tokenizer_options(model)),
-        "generation_config.json": _json({name: options[name] for name in ("bos_token_id", "eos_token_id")}),
+        GENERATION_FILE: _json({name: options[name] for name in ("bos_token_id", "eos_token_id")}),
         WEIGHTS_FILE: weights_to_bytes(model.parameters, family, dtype),
         CONFIG_FILE: _json(options),
     }

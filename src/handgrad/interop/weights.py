@@ -17,9 +17,15 @@ from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_te
 from .families import Family, Place
 
 INDEX_FILE = "model.safetensors.index.json"
-DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+DTYPES: dict[str, Any] = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
 READ = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 LISTED = 5
+LONGEST_NAME = 255
 Shape = tuple[int, ...]
 
 
@@ -33,24 +39,26 @@ class Found(NamedTuple):
 
 
 def read_weights(folder: Path, config: ModelConfig, family: Family) -> Parameters:
-    """The parameters in float32, or in float64 where all are that; 16-bit numbers become the same ones in float32.
+    """The parameters in float32, or in float64 where any is that; 16-bit numbers become the same ones in float32.
 
     The files' headers are compared with the config before anything is allocated; then tensor after tensor is read from
     the mapped files. A `WeightsError` lists what is missing, unexpected, or of another shape.
     """
     with ExitStack() as stack:
-        found = {}
+        found: dict[str, Found] = {}
         for path in _files(folder):
             file = stack.enter_context(open_tensors(path))
             for name in file.keys():  # noqa: SIM118 - no mapping
+                if name in found:
+                    raise WeightsError(f"{path}: {name} is in {found[name].path.name} too")
                 piece = file.get_slice(name)
                 found[name] = Found(file, path, tuple(piece.get_shape()), piece.get_dtype())
         places = _places(config, family, found, folder)
-        wide = all(found[place.tensor].dtype == "F64" for place in places.values())
+        _refuse_another_head(config, family, found, places)
+        wide = any(found[place.tensor].dtype == "F64" for place in places.values())
         parameters = Parameters(config, dtype=np.float64 if wide else np.float32)
         for name, target in parameters.items():
             target[...] = _read(places[name], found)
-        _refuse_another_head(config, family, found, places)
         return parameters
 
 
@@ -80,7 +88,7 @@ def _files(folder: Path) -> list[Path]:
     if not (isinstance(named, dict) and named and all(isinstance(x, str) for x in named.values())):
         raise WeightsError(f"{index}: weight_map is not an object of tensors' names and files")
     for name in sorted(set(named.values())):
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        if Path(name).name != name or not name.endswith(".safetensors") or len(name) > LONGEST_NAME:
             raise WeightsError(f"{index}: {name!r} is not the name of a safetensors file beside it")
     return [folder / name for name in sorted(set(named.values()))]
 
@@ -108,7 +116,9 @@ def _places(config: ModelConfig, family: Family, found: Mapping[str, Found], fol
             if name in found and found[name].shape != shape
         ],
         "of a dtype that is not supported": [
-            f"{name} {found[name].dtype}" for name in expected if name in found and found[name].dtype not in READ
+            f"{name} {found[name].dtype}"
+            for name in found.keys() & {*expected, family.place_of("head.w_lm").tensor}
+            if found[name].dtype not in READ
         ],
     }
     if any(wrong.values()):

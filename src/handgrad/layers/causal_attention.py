@@ -21,7 +21,7 @@ from .softmax import SoftmaxCache, softmax_backward, softmax_forward
 from .tap import Tap, no_tap, sees
 
 KEYS = 512
-"""Keys in a tile at most."""
+"""Keys in a tile; where a window ends, up to a block of queries more."""
 KEPT_BYTES = 1 << 24
 """What a sequence's weights may take for the forward to leave them to the backward, which else computes them again."""
 

@@ -84,7 +84,7 @@ def rotary_frequencies(D: int, rotary: Rotary = PLAIN) -> Float[Array, "half"]:
     return frequencies * (kept + (1 - kept) / rotary.factor)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _turns(D: int, start: int, T: int, rotary: Rotary, dtype: np.dtype) -> tuple[Array, Array]:
     """cos θ, (T, 1, D/2), and -sin θ and sin θ, (T, 2, D/2), from angles in float64: in float32 a late position's would
     lose digits."""
@@ -93,7 +93,10 @@ def _turns(D: int, start: int, T: int, rotary: Rotary, dtype: np.dtype) -> tuple
         cos, sin = _turns(D, start - first, BLOCK, rotary, dtype)
         return cos[first : first + T], sin[first : first + T]
     angles = np.outer(np.arange(start, start + T), rotary_frequencies(D, rotary))[:, None]
-    return np.cos(angles).astype(dtype), np.concatenate((-np.sin(angles), np.sin(angles)), axis=1).astype(dtype)
+    cos, sin = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    signed = np.concatenate((-sin, sin), axis=1)
+    cos.flags.writeable = signed.flags.writeable = False
+    return cos, signed
 
 
 def _rotate(x: Array, cos: Array, sin: Array) -> Array:

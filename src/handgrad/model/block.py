@@ -50,7 +50,7 @@ def block_forward(
         normed_1,
         *parameters.attention,
         heads=config.heads,
-        key_value_heads=config.key_value_heads,
+        key_value_heads=config.G,
         scale=None if config.score_scale else 1.0,
         rotary=config.rotary,
         window=config.window_of(number),

@@ -73,16 +73,27 @@ class ModelConfig(Settings):
         super().__post_init__()
         if not self.head_width and self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
-        object.__setattr__(self, "key_value_heads", self.key_value_heads or self.heads)
-        object.__setattr__(self, "head_width", self.head_width or self.width // self.heads)
-        if self.heads % self.key_value_heads:
-            raise ConfigError(f"key_value_heads: {self.key_value_heads} does not divide heads {self.heads}")
-        if self.positions == "rotary" and self.head_width % 2:
-            raise ConfigError(f"head_width: {self.head_width} is odd; rotary positions turn pairs")
+        for field, usual in (("key_value_heads", self.heads), ("head_width", self.width / self.heads)):
+            if getattr(self, field) == usual:
+                object.__setattr__(self, field, 0)  # one form for one model, which another number of heads changes too
+        if self.heads % self.G:
+            raise ConfigError(f"key_value_heads: {self.G} does not divide heads {self.heads}")
+        if self.positions == "rotary" and self.D % 2:
+            raise ConfigError(f"head_width: {self.D} is odd; rotary positions turn pairs")
         if self.rotary_high_factor <= self.rotary_low_factor:
             raise ConfigError(
                 f"rotary_high_factor: {self.rotary_high_factor} is not above rotary_low_factor {self.rotary_low_factor}"
             )
+
+    @property
+    def G(self) -> int:
+        """Heads of keys and values."""
+        return self.key_value_heads or self.heads
+
+    @property
+    def D(self) -> int:
+        """The width of a head."""
+        return self.head_width or self.width // self.heads
 
     @cached_property
     def rotary(self) -> Rotary | None:

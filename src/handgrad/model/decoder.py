@@ -49,6 +49,8 @@ class Decoder:
         """The logits of what follows these tokens and all those read before."""
         if len(tokens) != self.batch:
             raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
+        if self.length + tokens.shape[1] > self.config.context:
+            raise ValueError(f"{self.length + tokens.shape[1]} positions, but the context is {self.config.context}")
         with np.errstate(all="ignore"):  # what is not finite shows in the logits
             x, _ = embedding_forward(tokens, self.parameters.embedding.token)
             if self.parameters.embedding.position is not None:
@@ -82,7 +84,7 @@ class _Block:
         if isinstance(feed_forward, SwigluParameters):
             self.gate_up = _Together(feed_forward.w_gate, feed_forward.w_up)
         room = min(ROOM, config.context)
-        self.kept = np.empty((2, batch, config.key_value_heads, room, config.head_width), attention.w_q.dtype)
+        self.kept = np.empty((2, batch, config.G, room, config.D), attention.w_q.dtype)
         """Keys, as queries meet them, and values."""
 
     def read(self, x: Array, start: int) -> Array:
@@ -100,7 +102,7 @@ class _Block:
     def _attend(self, x: Array, start: int) -> Array:
         """The merged contexts of all heads."""
         config, attention = self.config, self.parameters.attention
-        H, G = config.heads, config.key_value_heads
+        H, G = config.heads, config.G
         projected = self.qkv(x)
         if self.biases is not None:
             projected += self.biases
@@ -113,7 +115,7 @@ class _Block:
         if config.rotary is not None:
             qk, _ = rotary_forward(qk, rotary=config.rotary, start=start)
         keys, values = self._keep(qk[:, H:], v, start)
-        scale = config.head_width**-0.5 if config.score_scale else 1.0
+        scale = config.D**-0.5 if config.score_scale else 1.0
         context, _ = causal_attention_forward(qk[:, :H], keys, values, scale=scale, window=self.window)
         return merge_heads(context)
 

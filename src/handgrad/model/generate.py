@@ -1,7 +1,7 @@
 """Sampling: one token after the other, each drawn from the model's distribution for the next."""
 
 import numbers
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, Inexact
@@ -22,7 +22,7 @@ def generate_tokens(
     config: ModelConfig,
     *,
     tokens: int | None = None,
-    ends: Container[int] = (),
+    over: Callable[[int, int], bool] = lambda row, token: False,
     temperature: float = DEFAULT_TEMPERATURE,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -30,8 +30,8 @@ def generate_tokens(
 ) -> Iterator[tuple[int, int]]:
     """Go on with prompts of at least one token each, side by side: (which of them, its next token), as they are drawn.
 
-    Each goes on until it has so many `tokens`, or until one of `ends` is drawn. All read the same positions at a time:
-    one whose prompt is longer takes from it what another one draws, so no position is ever filled with padding.
+    Each goes on until it has so many `tokens`, or until it is `over` with the one that was drawn. All read the same
+    positions at a time: one whose prompt is longer takes from it what another one draws, so there is no padding.
 
     The model sees up to `context` tokens. Once they are full it forgets the oldest quarter: positions are absolute, so
     a window that has moved must be read anew, and doing that for every token would keep nothing. temperature divides
@@ -63,7 +63,7 @@ def generate_tokens(
             yield row, token
             windows[row].append(token)
             drawn[row] += 1
-            if token in ends or drawn[row] == tokens:
+            if over(row, token) or drawn[row] == tokens:
                 going.remove(row)
         if end == config.context:
             decoder.forget()

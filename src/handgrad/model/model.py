@@ -80,10 +80,11 @@ class Model:
         stop: str | Sequence[str] = (),
         **sampling: Any,
     ) -> list[str]:
-        """The continuations of several prompts, written side by side; the first is as `generate` writes it alone."""
+        """The continuations of several prompts, written side by side; each is as `generate` writes it alone, but for
+        the seed's draws after the first, and for what a batched product rounds differently."""
         drawn: list[list[int]] = [[] for _ in prompts]
         starts, stops = [self._start(prompt) for prompt in prompts], _stops(stop)
-        for row, token in self._drawn(starts, tokens, **sampling):
+        for row, token in self._drawn(starts, tokens, stops, **sampling):
             drawn[row].append(token)
         return [
             "".join(until(self.tokenizer.decode_stream(new, start), stops))
@@ -106,7 +107,7 @@ class Model:
         It ends before the first `stop` (one text or several), with a token that ends a text, or after so many tokens.
         """
         start, stops = self._start(prompt), _stops(stop)
-        drawn = self._drawn([start], tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        drawn = self._drawn([start], tokens, (), temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         return until(self.tokenizer.decode_stream((token for _, token in drawn), start), stops)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -125,13 +126,22 @@ class Model:
             WEIGHTS_FILE: tensors_to_bytes({"": self.parameters}),
         }
 
-    def _drawn(self, starts: Sequence[Array], tokens: int, **sampling: Any) -> Iterator[tuple[int, int]]:
-        """As `generate_tokens`; what is wrong is refused at once, and not when the first token is asked for."""
+    def _drawn(
+        self, starts: Sequence[Array], tokens: int, stops: Sequence[str], **sampling: Any
+    ) -> Iterator[tuple[int, int]]:
+        """As `generate_tokens`, up to a token that ends a text or completes a stop; what is wrong is refused at once,
+        and not when the first token is asked for."""
         if tokens < 1:
             raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
         check_sampling(**SAMPLING | {name: x for name, x in sampling.items() if name in SAMPLING})
-        ends = self.special.eos_token_id
-        return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, ends=ends, **sampling)
+        written: list[list[int]] = [[] for _ in starts]
+
+        def over(row: int, token: int) -> bool:
+            written[row].append(token)
+            text = self.tokenizer.decode(written[row]) if stops else ""
+            return token in self.special.eos_token_id or any(stop in text for stop in stops)
+
+        return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, over=over, **sampling)
 
     def _start(self, prompt: str) -> Array:
         """The tokens of a prompt. Without one, a text begins after the token that says so; else after a line's end, or
@@ -141,9 +151,10 @@ class Model:
         if self.special.bos_token_id is not None:
             return np.array([self.special.bos_token_id], np.int32)
         try:
-            return self.tokenizer.encode("\n")
+            line_end = self.tokenizer.encode("\n")
         except TextError:
-            return np.zeros(1, np.int32)
+            line_end = np.zeros(0, np.int32)
+        return line_end if len(line_end) else np.zeros(1, np.int32)
 
     def _checked(self, name: str, tokens: Sequence[Any] | Array, also: int | None = None) -> Integer[Array, "..."]:
         try:
@@ -197,6 +208,8 @@ def read_special_tokens(fields: Mapping[str, Any], vocabulary: int) -> SpecialTo
                 raise ConfigError(f"{name}: {json.dumps(value)} is not a token from 0 to {vocabulary - 1}")
         found[name] = tuple(listed)
     bos = found["bos_token_id"]
+    if len(bos) > 1:
+        raise ConfigError(f"bos_token_id: {json.dumps(bos)}: a text begins with one token")
     return SpecialTokens(bos[0] if bos else None, found["eos_token_id"])
 
 

@@ -80,7 +80,7 @@ Shape = tuple[int, ...]
 def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTParameters:
     """The tree whose leaves are `make(name, shape)`: the one place that says which parameters there are."""
     C, F, V = config.width, config.hidden, config.vocabulary
-    HD, GD, D = config.heads * config.head_width, config.key_value_heads * config.head_width, config.head_width
+    HD, GD, D = config.heads * config.D, config.G * config.D, config.D
     biased = {"none": "", "qkv": "qkv", "all": "qkvo"}[config.attention_bias]
     widths = {"q": HD, "k": GD, "v": GD, "o": C}
 

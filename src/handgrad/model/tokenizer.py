@@ -15,6 +15,9 @@ from ..errors import TextError
 from ..files import read_text_file
 from ..layers import Array
 
+CHARACTERS = Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+BYTES = ByteLevel(add_prefix_space=False, use_regex=False)
+WORDS_IN_BYTES = ByteLevel(add_prefix_space=False)
 PART = 1 << 20
 """Characters that are tokenized at once, about."""
 
@@ -29,7 +32,7 @@ class Tokenizer:
     def of_characters(cls, text: str) -> "Tokenizer":
         """One token for each character that occurs in the text, numbered in the order of their code points."""
         inner = tokenizers.Tokenizer(WordLevel({character: n for n, character in enumerate(sorted(set(text)))}))
-        inner.pre_tokenizer = Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+        inner.pre_tokenizer = CHARACTERS
         inner.decoder = tokenizers.decoders.Fuse()
         return cls(inner)
 
@@ -37,7 +40,7 @@ class Tokenizer:
     def of_bytes(cls) -> "Tokenizer":
         """A token for each of the 256 bytes of UTF-8, with the byte's value as its number: it expresses every text."""
         inner = tokenizers.Tokenizer(BPE({sign: byte for byte, sign in _byte_signs().items()}, []))
-        inner.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+        inner.pre_tokenizer = BYTES
         inner.decoder = tokenizers.decoders.ByteLevel()
         return cls(inner)
 
@@ -49,7 +52,7 @@ class Tokenizer:
         can be expressed. Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016.
         """
         inner = tokenizers.Tokenizer(BPE())
-        inner.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        inner.pre_tokenizer = WORDS_IN_BYTES
         inner.decoder = tokenizers.decoders.ByteLevel()
         trainer = BpeTrainer(
             vocab_size=vocabulary, min_frequency=2, initial_alphabet=ByteLevel.alphabet(), show_progress=False
@@ -96,15 +99,25 @@ class Tokenizer:
         """A long text in parts whose tokens are those of the whole: the library takes 200 bytes for each character.
 
         Tokens of our own making never reach from what is not white space into what is, so there a text can be cut.
+        Those of other people's tokenizers might, which get the text whole.
         """
-        ours = self.inner.normalizer is None and self.inner.post_processor is None
-        cuts = re.finditer(r"(?<=\S)(?=[ \n])", text) if ours and len(text) > PART else iter(())
+        cuts = re.finditer(r"(?<=\S)(?=[ \n])", text) if len(text) > PART and self._ours else iter(())
         start = 0
         for cut in cuts:
             if cut.start() - start >= PART:
                 yield text[start : cut.start()]
                 start = cut.start()
         yield text[start:]
+
+    @property
+    def _ours(self) -> bool:
+        """Whether it cuts texts as those made here do: into characters, into bytes, or by GPT-2's rule."""
+        inner = self.inner
+        if inner.normalizer is not None or inner.post_processor is not None or inner.pre_tokenizer is None:
+            return False
+        state = inner.pre_tokenizer.__getstate__()
+        whole_bytes = state == BYTES.__getstate__() and self.vocabulary == 256
+        return whole_bytes or state in (CHARACTERS.__getstate__(), WORDS_IN_BYTES.__getstate__())
 
     @property
     def _by_bytes(self) -> bool:

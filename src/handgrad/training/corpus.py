@@ -62,7 +62,7 @@ def make_corpus(text: SplitText, tokenizer: Tokenizer, length: int) -> Corpus:
     shortest = min(len(corpus.training), len(corpus.validation.tokens))
     if shortest <= length:
         raise TextError(
-            f"the text is too short: its held-out tenth has {len(corpus.validation.tokens)} tokens, a context of "
+            f"the text is too short: its held-out tenth has {len(corpus.validation.tokens)} tokens, a sequence of "
             f"{length} needs {length + 1}, so about {10 * (length + 1):,} in all"
         )
     return corpus

@@ -72,13 +72,13 @@ def mean_loss(model: Model, passage: Passage, pool: Executor, window: int, told:
     return totals / (len(passage.tokens) - 1)
 
 
-def evaluate(model: Model, text: str, told: Told = _nobody) -> Evaluation:
-    """The loss of a model on the whole of a text."""
+def evaluate(model: Model, text: str, told: Told = _nobody, window: int | None = None) -> Evaluation:
+    """The loss of a model on a text, read in windows: where not given, the context, but `LONGEST_WINDOW` at most."""
     passage = tokenize(text, model.tokenizer)
     if len(passage.tokens) < 2:
         raise TextError("the text is too short: it takes two tokens to predict one")
     with ThreadPoolExecutor(cores()) as pool:
-        loss = mean_loss(model, passage, pool, min(model.config.context, LONGEST_WINDOW), told)
+        loss = mean_loss(model, passage, pool, window or min(model.config.context, LONGEST_WINDOW), told)
     if not math.isfinite(loss):
         raise HandgradError(f"the model's loss is {loss}; its weights cannot be used")
     return Evaluation(loss, passage)

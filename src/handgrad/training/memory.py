@@ -37,7 +37,7 @@ class Memory(NamedTuple):
 def memory(model: Model, config: TrainingConfig) -> Memory:
     """Counted on the arrays themselves: those of a decoder, and those in the cache of one sequence's forward pass.
 
-    Of long sequences only a part is run, and only one of the blocks, which are all alike. Python and NumPy come on top,
+    Of long sequences only a part is run, and only the first of the blocks. Python and NumPy come on top,
     and the arrays that live only within a layer.
     """
     tree, length = model.parameters.tree, config.length or model.config.context
@@ -47,11 +47,12 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     shared = _owner(model.parameters.flat)
     whole, block = (_nbytes(part, shared) for part in (cache, cache.trunk.blocks))
     at_once = -(-config.batch // config.accumulation)  # the largest part
+    tied = tree.embedding.token.nbytes if model.config.tied else 0  # the head's part waits for the embedding's
     largest = max(sum(leaf.nbytes for leaf in leaves(part)) for part in (tree.embedding, *tree.blocks, tree.head))
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,
-        weights + min(config.shards, at_once) * largest,
+        weights + min(config.shards, at_once) * (largest + tied),
         2 * weights,
         at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size,
     )

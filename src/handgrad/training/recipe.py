@@ -24,7 +24,7 @@ class TokenizerConfig(Settings):
     """`chars`: the text's characters; `bytes`: the bytes of UTF-8; `bpe`: byte pairs, found in the text; `model`: that
     of the model which training starts from."""
     vocabulary: Annotated[int, Bounds(at_least=256)] = 1024
-    """The most tokens that a `bpe` tokenizer may have; the other two know theirs."""
+    """The most tokens that a `bpe` tokenizer may have; the others know theirs."""
 
     def make(self, learn_from: str, express: str) -> Tokenizer:
         """A tokenizer that knows `express` and, where it learns, has learned from `learn_from`."""
@@ -77,7 +77,10 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str = DEFAULT_P
         )
     model = ModelConfig(**of(ModelConfig) | {"vocabulary": tokenizer.vocabulary}).to_dict()
     del model["vocabulary"]
-    return Recipe(model, tokenizer, TrainingConfig(**of(TrainingConfig)))
+    training = TrainingConfig(**of(TrainingConfig))
+    if training.length > model["context"]:
+        raise ConfigError(f"length: {training.length} is above the model's context, {model['context']}")
+    return Recipe(model, tokenizer, training)
 
 
 def field_meanings() -> dict[str, str]:

@@ -52,11 +52,13 @@ class Init(NamedTuple):
 
     folder: str
     sha256: str
-    """Of its weights."""
+    """Of its weights and its tokenizer."""
 
 
 def init_of(folder: Path, model: Model) -> Init:
-    return Init(str(folder.resolve()), hashlib.sha256(model.parameters.flat.data).hexdigest())
+    digest = hashlib.sha256(model.parameters.flat.data)
+    digest.update(model.tokenizer.to_json().encode())
+    return Init(str(folder.resolve()), digest.hexdigest())
 
 
 def load_init(init: Init) -> Model:

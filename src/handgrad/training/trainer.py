@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError, TrainingError
+from ..errors import TrainingError
 from ..layers import IGNORE_INDEX
 from ..machine import cores, keep_freed_memory, single_threaded_blas
 from ..model import (
@@ -65,8 +65,6 @@ class Trainer:
         From here on the process keeps the memory that it frees: see `machine.keep_freed_memory`.
         """
         keep_freed_memory()
-        if config.length > model.config.context:
-            raise ConfigError(f"length: {config.length} is above the model's context, {model.config.context}")
         self.model = model
         self.corpus = corpus
         self.config = config

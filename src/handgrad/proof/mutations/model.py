@@ -173,7 +173,7 @@ FULL_BLOCKS = (
         block_forward,
         right=LEFT_BY_THE_BLOCK,
         wrong="BlockCache(config.residual, norm_1, multi_head_attention_forward(\n"
-        "        normed_1, *parameters.attention, heads=config.heads, key_value_heads=config.key_value_heads,\n"
+        "        normed_1, *parameters.attention, heads=config.heads, key_value_heads=config.G,\n"
         "        scale=None if config.score_scale else 1.0, rotary=config.rotary,\n"
         "        window=config.window or None, epsilon=config.norm_epsilon)[1], norm_2, feed_forward)",
         why="Not all blocks have the window. What is computed again for the backward asks for its own block's, as the "
