@@ -100,8 +100,7 @@ def _mismatch(value: Any, kind: Any) -> str | None:
         return None if type(value) is bool else "true or false"
     number, bounds = get_args(kind)
     fits = isinstance(value, numbers.Integral if number is int else numbers.Real) and not isinstance(value, bool)
-    if isinstance(value, numbers.Integral) and abs(int(value)) >= LARGEST:
-        return "a number of at most 64 bits"
     if fits and bounds.admit(value):
-        return None
+        large = isinstance(value, numbers.Integral) and abs(int(value)) >= LARGEST
+        return "a number of at most 64 bits" if large else None
     return f"a {'whole number' if number is int else 'number'} {bounds}"

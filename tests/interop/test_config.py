@@ -172,7 +172,7 @@ HUB: dict[str, tuple[Options, dict[str, Any], SpecialTokens]] = {
             "norm": "rms",
             "attention_bias": "all",
         },
-        NO_TOKENS,
+        SpecialTokens(1, (2,)),  # those of the family, where the folder tells none
     ),
     "Mistral 7B v0.1": (
         {
@@ -381,9 +381,11 @@ REFUSED: list[tuple[Options, Options, str]] = [
     (LLAMA, {"num_key_value_heads": -2}, "num_key_value_heads: -2 is not a whole number"),
     (LLAMA, {"head_dim": 5}, "head_dim: 5 is odd"),
     (LLAMA, {"tie_word_embeddings": "true"}, "tie_word_embeddings: 'true' is not true or false"),
-    (LLAMA, {"bos_token_id": 32}, "bos_token_id: 32 is not a token from 0 to 31"),
+    (LLAMA, {"bos_token_id": -1}, "bos_token_id: [-1] is not a token from 0 to 31"),
+    (LLAMA, {"bos_token_id": [1, 2]}, "bos_token_id: [1, 2]: a text begins with one token"),
+    (LLAMA, {"rms_norm_eps": HUGE}, f"rms_norm_eps: {HUGE} is not a number of at most 64 bits"),
     (LLAMA, {"eos_token_id": [1, -1]}, "eos_token_id: [1, -1] is not a token from 0 to 31"),
-    (LLAMA, {"eos_token_id": "</s>"}, 'eos_token_id: "</s>" is not a token'),
+    (LLAMA, {"eos_token_id": "</s>"}, 'eos_token_id: ["</s>"] is not a token'),
     (MISTRAL, {"sliding_window": "5"}, "sliding_window: '5' is not a whole number"),
     (MISTRAL, {"sliding_window": []}, "sliding_window: [] is not a whole number"),
     (MISTRAL, {"sliding_window": -5}, "sliding_window: -5 is not a whole number"),

@@ -179,11 +179,13 @@ def test_numbers_stay_the_same_in_the_dtype_that_holds_them(name: str, theirs: A
 
 
 @pytest.mark.parametrize("name", ["GPT-2", "Llama"])
-def test_mixed_dtypes_become_float32(name: str, tmp_path: Path) -> None:
+def test_mixed_dtypes_become_the_widest(name: str, tmp_path: Path) -> None:
     options = MODELS[name]
     dtypes = [np.float64, np.float32, np.float16, BFLOAT16]
     tensors = {name: x.astype(dtypes[n % 4]) for n, (name, x) in enumerate(tensors_of(options).items())}
-    assert_same(handgrad.load(write_folder(tmp_path, options, tensors)).parameters, as_ours(options, tensors))
+    assert_same(
+        handgrad.load(write_folder(tmp_path, options, tensors)).parameters, as_ours(options, tensors), np.float64
+    )
 
 
 def test_the_extremes_of_16_bits_are_read_exactly(tmp_path: Path) -> None:
@@ -562,8 +564,8 @@ def test_float64_is_rounded_once(tmp_path: Path) -> None:
 
 def test_another_dtype_is_refused(tmp_path: Path) -> None:
     model = handgrad.load(write_folder(tmp_path / "theirs", LLAMA))
-    with pytest.raises(HandgradError, match=r"^dtype: 'float64' is not one of float32, float16, bfloat16$"):
-        handgrad.export(model, tmp_path / "ours", "float64")
+    with pytest.raises(HandgradError, match=r"^dtype: 'int8' is not one of float64, float32, float16, bfloat16$"):
+        handgrad.export(model, tmp_path / "ours", "int8")
     assert not (tmp_path / "ours").exists()
 
 
@@ -592,6 +594,9 @@ def test_what_has_no_counterpart_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "ours").exists()
 
 
+NONE = {"bos_token_id": None, "eos_token_id": None}
+
+
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -616,7 +621,7 @@ def read(path: Path) -> Any:
 def test_other_files_tell_transformers_of_the_tokens(
     special: Options, generation: Options, tokens: Options, tmp_path: Path
 ) -> None:
-    handgrad.export(handgrad.load(write_folder(tmp_path / "theirs", LLAMA | special)), tmp_path / "ours")
+    handgrad.export(handgrad.load(write_folder(tmp_path / "theirs", LLAMA | NONE | special)), tmp_path / "ours")
     names = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
     assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == sorted(names)
     assert read(tmp_path / "ours" / "generation_config.json") == generation
@@ -645,3 +650,21 @@ def test_a_full_disk_leaves_no_config(file: int, tmp_path: Path, monkeypatch: py
     left = sorted(path.name for path in (tmp_path / "ours").iterdir())
     assert len(left) == file
     assert "config.json" not in left
+
+
+def test_generation_config_stands_in_for_the_special_tokens_of_the_config(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, LLAMA | {"bos_token_id": 3, "eos_token_id": 4})
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 99]}), encoding="utf-8")
+    assert handgrad.load(folder).special == (3, (2,))  # 99 is above all tokens
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
+    tensors = tensors_of(LLAMA)
+    folder = write_folder(tmp_path, LLAMA, tensors)
+    (folder / "model.safetensors").unlink()
+    for name in ("a", "b"):
+        safetensors.numpy.save_file(tensors, folder / f"{name}.safetensors")
+    places = {name: ("a" if n % 2 else "b") + ".safetensors" for n, name in enumerate(tensors)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"b\.safetensors: \S+ is in a\.safetensors too$"):
+        handgrad.load(folder)

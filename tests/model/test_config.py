@@ -70,7 +70,7 @@ def test_no_field_takes_everything() -> None:
 
 def test_what_is_left_out_is_as_it_was_before_there_were_families() -> None:
     config = ModelConfig.from_dict(GOOD)
-    assert (config.key_value_heads, config.head_width, config.rotary) == (2, 4, None)
+    assert (config.G, config.D, config.rotary) == (2, 4, None)
     assert {config.window_of(n) for n in range(2)} == {None}
     fields = ("norm", "positions", "feed_forward", "attention_bias", "query_key_norm", "tied", "norm_epsilon")
     values = [getattr(config, field) for field in fields]

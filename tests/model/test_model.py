@@ -1,6 +1,5 @@
 """The model as a user holds it: the Python interface, its folder, and every way in which a folder can be wrong."""
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -216,7 +215,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
     "contradiction": (
         lambda f: rewrite_config(f, heads=3),
         ConfigError,
-        "config.json: key_value_heads: 2 does not divide heads 3",
+        "config.json: heads: 3 does not divide width 8",
     ),
     "unknown field": (lambda f: rewrite_config(f, bias=True), ConfigError, "config.json: bias: unknown field"),
     "wrong type": (

@@ -295,7 +295,7 @@ def outside(mutation: Mutation, variant: str, dtype: str) -> list[str]:
 SHOWN_IN: dict[str, Iterable[str]] = {
     "grouped_attention": ["grouped"],
     "window_attention": ["window"],
-    "grouped_query_attention": ["everything"],
+    "grouped_queries": ["everything"],
 }
 """The variants that have what the mistakes are about, where not all have."""
 OF_LAYERS = [

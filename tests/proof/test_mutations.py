@@ -228,15 +228,15 @@ def test_the_model_that_meets_it_is_the_first_one() -> None:
 def test_it_is_planted_where_its_layer_is_called() -> None:
     """Directly, six calls down, and in a generator expression."""
     attention = ["causal_attention", "grouped_attention", "window_attention"]
-    heads = ["multi_head_attention", "grouped_query_attention"]
+    heads = ["multi_head_attention", "grouped_queries"]
     turned = ["llama", "mistral", "qwen2", "qwen3"]
     for name, layers in {
         "softmax_plain_mean": ["softmax", *attention, *heads, "block", "gpt", "gpt2", *turned],
         "silu_as_a_relu": ["silu", "swiglu", "block", "gpt", *turned],
         "truth_not_subtracted": ["cross_entropy", "linear_cross_entropy", "gpt", "gpt2", *turned],
         "gelu_as_a_relu": ["gelu", "mlp", "gpt2"],
-        "db_of_the_first_row": ["bias", "grouped_query_attention", "mlp", "gpt2", "qwen2"],
-        "rotary_turned_forwards": ["rotary", "grouped_query_attention", *turned],
+        "db_of_the_first_row": ["bias", "grouped_queries", "mlp", "gpt2", "qwen2"],
+        "rotary_turned_forwards": ["rotary", "grouped_queries", *turned],
     }.items():
         changed = [layer for layer in CASES[0] if not same(wrong(BY_NAME[name], layer), RIGHT[layer])]
         assert changed == layers

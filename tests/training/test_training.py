@@ -153,7 +153,7 @@ def test_the_digest_of_a_text_knows_where_it_is_split() -> None:
 
 def test_a_text_shorter_than_the_context_is_refused() -> None:
     with pytest.raises(
-        TextError, match=r"^the text is too short: .* 9 tokens, a context of 64 needs 65, so about 650 in all$"
+        TextError, match=r"^the text is too short: .* 9 tokens, a sequence of 64 needs 65, so about 650 in all$"
     ):
         new_trainer("hello world " * 8)
 

@@ -170,7 +170,8 @@ def _special_tokens(family: Family, sources: Sequence[Mapping[str, Any]], vocabu
     usual one."""
     found: dict[str, Any] = {}
     for name, usual in family.special._asdict().items():
-        value = next((source[name] for source in sources if source.get(name) is not None), usual)
+        told = [source[name] for source in sources if name in source]
+        value = next((x for x in told if x is not None), None) if told else usual
         listed = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
         found[name] = [token for token in listed if type(token) is not int or token < vocabulary]
     return read_special_tokens(found, vocabulary)

@@ -17,7 +17,7 @@ LAYER_OF = {
     "grouped_attention": "causal_attention",
     "window_attention": "causal_attention",
     "attention_tiles": "causal_attention",
-    "grouped_query_attention": "multi_head_attention",
+    "grouped_queries": "multi_head_attention",
     **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3"), "gpt"),
 }
 """The layer of those cases that are not called by its name."""
@@ -46,7 +46,7 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
             {"scale": 1.0},
         ),
         "multi_head_attention": making.multi_head_attention(make),
-        "grouped_query_attention": making.multi_head_attention(
+        "grouped_queries": making.multi_head_attention(
             grouped, groups=2, biased=True, normed=True, rotary=making.LONGER, start=3, window=4
         ),
         "gelu": making.gelu(make, scale=2.0),

@@ -313,7 +313,7 @@ MULTI_HEAD_ATTENTION = (
 QUERIES_AND_KEYS = (
     Mutation(
         "query_key_norm_skipped",
-        "grouped_query_attention",
+        "grouped_queries",
         _heads_backward,
         right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
         wrong='dy = tap(f"{name}_normed", dy)\n        dgamma = rms_norm_backward(dy, cache.norm)[1]',
@@ -322,7 +322,7 @@ QUERIES_AND_KEYS = (
     ),
     Mutation(
         "gain_of_the_projections",
-        "grouped_query_attention",
+        "grouped_queries",
         _heads_backward,
         right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
         wrong='dnormed = tap(f"{name}_normed", dy)\n'
@@ -333,7 +333,7 @@ QUERIES_AND_KEYS = (
     ),
     Mutation(
         "gain_of_the_first_head",
-        "grouped_query_attention",
+        "grouped_queries",
         _heads_backward,
         right='dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)',
         wrong='dnormed = tap(f"{name}_normed", dy)\n'
@@ -343,7 +343,7 @@ QUERIES_AND_KEYS = (
     ),
     Mutation(
         "norm_undone_before_the_rotation",
-        "grouped_query_attention",
+        "grouped_queries",
         _heads_backward,
         right="if cache.rotary is not None:\n"
         '        dy = rotary_backward(tap(f"{name}_rotated", dy), cache.rotary)\n'
@@ -357,7 +357,7 @@ QUERIES_AND_KEYS = (
     ),
     Mutation(
         "values_turned_back",
-        "grouped_query_attention",
+        "grouped_queries",
         multi_head_attention_backward,
         right="_heads_backward(dv, ",
         wrong="_heads_backward(dv if cache.k.rotary is None else rotary_backward(dv, cache.k.rotary), ",
