@@ -536,6 +536,13 @@ def variations(model_type: str) -> Iterator[Options]:
         yield base | options | {"model_type": model_type, "bos_token_id": 1, "eos_token_id": 2}
 
 
+def whole(config: ModelConfig) -> dict[str, Any]:
+    """All fields, with the sizes that are derived, and the window of each block, which there are several ways to say."""
+    fields = config.to_dict() | {"key_value_heads": config.G, "head_width": config.D}
+    del fields["window"], fields["full_blocks"]
+    return fields | {"windows": [config.window_of(n) for n in range(config.layers)]}
+
+
 def as_ours(config: Any) -> dict[str, Any]:
     """What transformers makes of the options that may be missing, in our fields."""
     if config.model_type == "gpt2":
@@ -569,13 +576,11 @@ def test_what_is_missing_is_as_transformers_has_it(model_type: str) -> None:
     for options in variations(model_type):
         theirs = getattr(transformers, f"{CLASSES[model_type]}Config")(**options)
         ours = read_config(options).config
-        found = ours.to_dict() | {"windows": [ours.window_of(n) for n in range(ours.layers)]}
+        found = whole(ours)
         expected = as_ours(theirs)
         assert {name: found[name] for name in expected} == expected, options
         again = read_config(json.loads(theirs.to_json_string(use_diff=False))).config  # each option, in the new form
-        known = {"window", "full_blocks"}  # where no block has a window, there are several ways to say so
-        assert {name: x for name, x in again.to_dict().items() if name not in known}.items() <= found.items(), options
-        assert [again.window_of(n) for n in range(again.layers)] == found["windows"], options
+        assert whole(again) == found, options
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -584,7 +589,17 @@ def test_what_is_written_means_the_same_to_transformers(name: str) -> None:
     _, options = write_config(read_config(MODELS[name]).config, SpecialTokens(1, (2,)), "float32")
     ours = read_config(MODELS[name]).config
     theirs = getattr(transformers, f"{CLASSES[options['model_type']]}Config")(**options)
-    found = ours.to_dict() | {"windows": [ours.window_of(n) for n in range(ours.layers)]}
+    found = whole(ours)
     expected = as_ours(theirs)
     assert {name: found[name] for name in expected} == expected
     assert (theirs.bos_token_id, theirs.eos_token_id) == (1, 2)
+
+
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_special_tokens_that_are_missing_are_as_transformers_has_them(model_type: str) -> None:
+    transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed: the extra parity")
+    options = next(variations(model_type)) | {"vocab_size": 60_000}
+    del options["bos_token_id"], options["eos_token_id"]
+    theirs = getattr(transformers, f"{CLASSES[model_type]}Config")(**options)
+    eos = theirs.eos_token_id
+    assert read_config(options).special == (theirs.bos_token_id, () if eos is None else (eos,))

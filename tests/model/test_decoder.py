@@ -84,9 +84,10 @@ def test_shared_keys_take_less_memory_and_float32_stays() -> None:
     assert sizes == [4 * keys_and_values, 2 * keys_and_values, keys_and_values]
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
-def test_reading_past_the_context_is_refused(positions: str) -> None:
-    config = ModelConfig(layers=1, heads=1, width=4, hidden=4, context=5, vocabulary=7, positions=positions)
+@pytest.mark.parametrize("family", ["default", "llama"])
+def test_reading_past_the_context_is_refused(family: str) -> None:
+    parts = FAMILIES[family] | {"key_value_heads": 1}
+    config = ModelConfig(layers=1, heads=1, width=4, hidden=4, context=5, vocabulary=7, **parts)
     decoder = Decoder(initial_parameters(config).tree, config)
     decoder.read(np.zeros((1, 5), np.int64))
     with pytest.raises(ValueError, match="6 positions, but the context is 5"):

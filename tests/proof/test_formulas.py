@@ -193,7 +193,7 @@ def test_the_sites_are_the_tensors_of_a_model_and_their_axes_its_sizes(family: s
     generator = np.random.default_rng(1)
     given = {name: generator.integers(config.vocabulary, size=(B, T)) for name in ("tokens", "targets")}
     case = case._replace(given={**case.given, **given})
-    H, G, D = config.heads, config.key_value_heads, config.head_width
+    H, G, D = config.heads, config.G, config.D
     sizes = {"B": B, "T": T, "S": T, "C": 8, "H": H, "G": G, "D": D, "HD": H * D, "GD": G * D, "F": 7, "V": 11}
     tensors = record(case, "gpt", np.ones(()))
     seen = set()

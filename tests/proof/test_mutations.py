@@ -221,7 +221,7 @@ def test_the_model_that_meets_it_is_the_first_one() -> None:
         "tile_weights_not_rescaled": "default",
     }
     assert {name: LESSON.family_of(BY_NAME[name]) for name in expected} == expected
-    assert [LESSON.config_of(family, **LESSON.SMALLEST).key_value_heads for family in ("default", "llama")] == [2, 2]
+    assert [LESSON.config_of(family, **LESSON.SMALLEST).G for family in ("default", "llama")] == [2, 2]
     assert LESSON.config_of("llama", **LESSON.SMALLEST).heads == 4
 
 

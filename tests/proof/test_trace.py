@@ -285,7 +285,7 @@ def function_at(dotted: str) -> Callable[..., Any]:
 def assert_describes(manifest: dict[str, Any], tensors: dict[str, Array]) -> None:
     """Each tensor has its entry, in order, and a formula that stands in the docstring of the function that made it."""
     config = ModelConfig.from_dict(manifest["config"])
-    H, G, D = config.heads, config.key_value_heads, config.head_width
+    H, G, D = config.heads, config.G, config.D
     sizes = {"B": 1, "T": len(TEXT) - 1, "S": len(TEXT) - 1, "C": 6, "F": 9, "V": 11, "context": CONTEXT}
     sizes |= {"H": H, "G": G, "D": D, "HD": H * D, "GD": G * D}
     assert [entry["key"] for entry in manifest["tensors"]] == list(tensors)

@@ -31,11 +31,11 @@ def total(shards: int, order: Any) -> np.ndarray:
 
 
 def test_the_tree_adds_neighbours_then_neighbouring_sums() -> None:
-    a, b, c, d, e, f = (piece.w_lm for piece in pieces(6))
+    a, b, c, d, e, f = (np.asarray(piece.w_lm) for piece in pieces(6))
     np.testing.assert_array_equal(total(6, range(6)), ((a + b) + (c + d)) + (e + f))
-    a, b, c, d, e = (piece.w_lm for piece in pieces(5))
+    a, b, c, d, e = (np.asarray(piece.w_lm) for piece in pieces(5))
     np.testing.assert_array_equal(total(5, range(5)), ((a + b) + (c + d)) + e)
-    (a,) = (piece.w_lm for piece in pieces(1))
+    (a,) = (np.asarray(piece.w_lm) for piece in pieces(1))
     np.testing.assert_array_equal(total(1, range(1)), a)
 
 
@@ -46,7 +46,7 @@ def test_the_order_in_which_shards_are_done_changes_no_bit(shards: int) -> None:
     for order in itertools.permutations(range(shards)):
         np.testing.assert_array_equal(total(shards, order), expected)
     for piece in pieces(shards):
-        left_to_right += piece.w_lm
+        left_to_right += np.asarray(piece.w_lm)
     np.testing.assert_allclose(expected, left_to_right, rtol=1e-5, atol=1e-6)
 
 
