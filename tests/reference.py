@@ -162,7 +162,7 @@ def block(x: Any, p: dict[str, Any], config: ModelConfig, number: int = 0) -> An
         norm(x, p, "norm_1", config),
         **attention,
         heads=config.heads,
-        key_value_heads=config.key_value_heads,
+        key_value_heads=config.G,
         scale=None if config.score_scale else 1.0,
         rotary=Rotary(*scaled, config.rotary_first_context) if config.positions == "rotary" else None,
         window=config.window if config.window > 0 and number + 1 > config.full_blocks else None,
