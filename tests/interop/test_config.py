@@ -537,7 +537,7 @@ def variations(model_type: str) -> Iterator[Options]:
 
 
 def whole(config: ModelConfig) -> dict[str, Any]:
-    """All fields, with the sizes that are derived, and the window of each block, which there are several ways to say."""
+    """All fields, derived sizes as they are, and the window of each block, which there are several ways to say."""
     fields = config.to_dict() | {"key_value_heads": config.G, "head_width": config.D}
     del fields["window"], fields["full_blocks"]
     return fields | {"windows": [config.window_of(n) for n in range(config.layers)]}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def until(ends: Sequence[int], drawn: list[int]) -> list[int]:
 def together(model: Model, starts: Sequence[Array], ends: Sequence[int] = ()) -> Drawn:
     drawn: Drawn = [[] for _ in starts]
     tree, config = model.parameters.tree, model.config
-    for row, token in generate_tokens(starts, tree, config, tokens=TOKENS, ends=ends, temperature=0.0):
+    options: dict[str, Any] = {"tokens": TOKENS, "temperature": 0.0, "over": lambda row, token: token in ends}
+    for row, token in generate_tokens(starts, tree, config, **options):
         drawn[row].append(token)
     return drawn
 
@@ -80,7 +82,7 @@ def test_the_config_says_what_ends_a_text(tmp_path: Path) -> None:
     assert last > 1
     (token,) = model.tokenizer.encode(text[last]).tolist()
     ending = handgrad.load(write_folder(tmp_path / "ending", LLAMA | {"eos_token_id": [31, token]}))
-    assert ending.special == SpecialTokens(None, (31, token))
+    assert ending.special == SpecialTokens(1, (31, token))
     assert ending.generate("a cat", 30, temperature=0.0) == text[: last + 1]
     assert ending.generate_batch(["a cat", "a cat"], 30, temperature=0.0) == [text[: last + 1]] * 2
 

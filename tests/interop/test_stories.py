@@ -50,8 +50,7 @@ def test_what_its_makers_say_is_of_200_tokens(model: Model) -> None:
     expected = (STORIES / "expected_greedy_200.txt").read_text(encoding="utf-8")
     assert model.parameters.flat.dtype == np.float32
     assert model.generate(tokens=200, temperature=0.0) == expected
-    assert model.generate(tokens=199, temperature=0.0) != expected
-    assert model.generate(tokens=600, temperature=0.0).startswith(expected)  # more than the context
+    assert model.generate(tokens=520, temperature=0.0).startswith(expected)  # more than the context
     begun = expected[: expected.index(" One day")]
     assert expected.startswith(begun + model.generate(begun, 50, temperature=0.0))
 
