@@ -76,8 +76,10 @@ class _Block:
     def __init__(self, parameters: BlockParameters, config: ModelConfig, number: int, batch: int) -> None:
         attention, feed_forward = parameters.attention, parameters.feed_forward
         self.parameters = parameters
-        self.config = config
-        self.window = config.window_of(number)
+        self.heads, self.groups = config.heads, config.G
+        self.scale = config.D**-0.5 if config.score_scale else 1.0
+        self.rotary, self.window = config.rotary, config.window_of(number)
+        self.epsilon, self.residual, self.context = config.norm_epsilon, config.residual, config.context
         self.qkv = _Together(attention.w_q, attention.w_k, attention.w_v)
         self.biases = None if attention.b_q is None else np.concatenate([attention.b_q, attention.b_k, attention.b_v])
         self.gate_up = None
@@ -90,33 +92,31 @@ class _Block:
     def read(self, x: Array, start: int) -> Array:
         """x at the positions from `start` on, (B, T, C), after this block."""
         norm_1, attention, norm_2, _ = self.parameters
-        normed, _ = norm_forward(x, norm_1, self.config.norm_epsilon)
+        normed, _ = norm_forward(x, norm_1, self.epsilon)
         attended, _ = linear_forward(self._attend(normed, start), attention.w_o)
         if attention.b_o is not None:
             attended += attention.b_o
-        x = x + attended if self.config.residual else attended
-        normed, _ = norm_forward(x, norm_2, self.config.norm_epsilon)
+        x = np.add(x, attended, out=attended) if self.residual else attended
+        normed, _ = norm_forward(x, norm_2, self.epsilon)
         fed = self._feed_forward(normed)
-        return x + fed if self.config.residual else fed
+        return np.add(x, fed, out=fed) if self.residual else fed
 
     def _attend(self, x: Array, start: int) -> Array:
         """The merged contexts of all heads."""
-        config, attention = self.config, self.parameters.attention
-        H, G = config.heads, config.G
+        attention, H, G = self.parameters.attention, self.heads, self.groups
         projected = self.qkv(x)
         if self.biases is not None:
             projected += self.biases
         heads = split_heads(projected, H + 2 * G)
         qk, v = heads[:, :-G], heads[:, -G:]
         if attention.gamma_q is not None and attention.gamma_k is not None:
-            q, _ = rms_norm_forward(qk[:, :H], attention.gamma_q, epsilon=config.norm_epsilon)
-            k, _ = rms_norm_forward(qk[:, H:], attention.gamma_k, epsilon=config.norm_epsilon)
+            q, _ = rms_norm_forward(qk[:, :H], attention.gamma_q, epsilon=self.epsilon)
+            k, _ = rms_norm_forward(qk[:, H:], attention.gamma_k, epsilon=self.epsilon)
             qk = np.concatenate((q, k), axis=1)
-        if config.rotary is not None:
-            qk, _ = rotary_forward(qk, rotary=config.rotary, start=start)
+        if self.rotary is not None:
+            qk, _ = rotary_forward(qk, rotary=self.rotary, start=start)
         keys, values = self._keep(qk[:, H:], v, start)
-        scale = config.D**-0.5 if config.score_scale else 1.0
-        context, _ = causal_attention_forward(qk[:, :H], keys, values, scale=scale, window=self.window)
+        context, _ = causal_attention_forward(qk[:, :H], keys, values, scale=self.scale, window=self.window)
         return merge_heads(context)
 
     def _keep(self, k: Array, v: Array, start: int) -> tuple[Array, Array]:
@@ -124,7 +124,7 @@ class _Block:
         pays for it."""
         end = start + k.shape[2]
         if end > self.kept.shape[3]:
-            room = min(self.config.context, 2 * end)
+            room = min(self.context, 2 * end)
             larger = np.empty((*self.kept.shape[:3], room, k.shape[3]), k.dtype)
             larger[:, :, :, :start] = self.kept[:, :, :, :start]
             self.kept = larger
@@ -150,8 +150,11 @@ class _Together:
 
     def __init__(self, *matrices: Array) -> None:
         small = sum(w.nbytes for w in matrices) <= ONE_PRODUCT
-        self.matrices = [np.concatenate(matrices, axis=1)] if small else matrices
+        self.one = np.concatenate(matrices, axis=1) if small else None
+        self.matrices = matrices
 
     def __call__(self, x: Array) -> Array:
-        products = [linear_forward(x, w)[0] for w in self.matrices]
-        return products[0] if len(products) == 1 else np.concatenate(products, axis=-1)
+        if self.one is not None:
+            product, _ = linear_forward(x, self.one)
+            return product
+        return np.concatenate([linear_forward(x, w)[0] for w in self.matrices], axis=-1)

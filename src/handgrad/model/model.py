@@ -134,12 +134,12 @@ class Model:
         if tokens < 1:
             raise HandgradError(f"tokens: {tokens} is not a whole number of 1 or more")
         check_sampling(**SAMPLING | {name: x for name, x in sampling.items() if name in SAMPLING})
+        ends = self.special.eos_token_id
         written: list[list[int]] = [[] for _ in starts]
 
         def over(row: int, token: int) -> bool:
             written[row].append(token)
-            text = self.tokenizer.decode(written[row]) if stops else ""
-            return token in self.special.eos_token_id or any(stop in text for stop in stops)
+            return token in ends or (bool(stops) and any(stop in self.tokenizer.decode(written[row]) for stop in stops))
 
         return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, over=over, **sampling)
 
