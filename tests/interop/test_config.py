@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,16 @@ def test_what_changes_nothing_is_passed_over(name: str) -> None:
     assert read_config(options) == read_config(plain)
 
 
+def test_null_heads_of_keys_are_as_many_as_heads_where_nothing_is_another_number() -> None:
+    """As transformers has it, but for Mistral's newest class, which takes no null."""
+    for base in (MISTRAL, QWEN2, QWEN3):
+        options = base | {"num_attention_heads": 16, "hidden_size": 64}
+        assert read_config(options | {"num_key_value_heads": None}).config.G == 16
+        del options["num_key_value_heads"]
+        if base is MISTRAL:
+            assert read_config(options).config.G == 8
+
+
 HUGE = 10**1000
 REFUSED: list[tuple[Options, Options, str]] = [
     (LLAMA, {"model_type": "gemma"}, 'model_type: "gemma" is not supported; there are handgrad, gpt2, llama, mistral,'),
@@ -574,7 +585,9 @@ def as_ours(config: Any) -> dict[str, Any]:
 def test_what_is_missing_is_as_transformers_has_it(model_type: str) -> None:
     transformers: Any = pytest.importorskip("transformers", reason="transformers is not installed: the extra parity")
     for options in variations(model_type):
-        theirs = getattr(transformers, f"{CLASSES[model_type]}Config")(**options)
+        theirs = getattr(transformers, f"{CLASSES[model_type]}Config")(
+            **deepcopy(options)
+        )  # which fills dictionaries in
         ours = read_config(options).config
         found = whole(ours)
         expected = as_ours(theirs)
