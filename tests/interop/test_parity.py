@@ -1,5 +1,6 @@
 """Beside transformers: the same values, gradients and updates, the same folders, the same texts."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import handgrad
 from handgrad.interop.families import GPT2, LLAMA, QWEN2, QWEN3, Family, Place
 from handgrad.layers import Array
+from handgrad.machine import single_threaded_blas
 from handgrad.model import Model, ModelConfig, SpecialTokens, generate_tokens, named_shapes
 from handgrad.training import AdamW
 
@@ -24,6 +26,16 @@ import torch  # noqa: E402 - both may be missing
 from benchmarks import parity  # noqa: E402
 
 LENGTH = 30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """On a busy machine, threads of products as small as these wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with single_threaded_blas():
+        yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", parity.MODELS)
