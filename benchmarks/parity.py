@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import transformers
+import transformers.modeling_utils  # now, since it makes a table of dtypes that the patch below must not be in
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -323,3 +323,10 @@ def test_without_pytorch_a_line_says_how_to_get_it(cli: Cli, llama: Path, monkey
     result = cli("check", llama, "--against", "torch")
     assert result.status == 2
     assert re.fullmatch(r"handgrad: PyTorch is not installed; .*'handgrad\[parity\]'.*\n", result.errors)
+
+
+def test_what_a_folder_is_called_inside_never_reaches_the_terminal_as_it_is(cli: Cli, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "odd", LLAMA | {"a\nb\x1b[2J": 1})
+    result = cli("info", folder)
+    assert result.status == 2
+    assert result.errors == f"handgrad: {folder / 'config.json'}: a\\nb\\x1b[2J: 1 is not supported\n"

@@ -668,3 +668,9 @@ def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
     with pytest.raises(WeightsError, match=r"b\.safetensors: \S+ is in a\.safetensors too$"):
         handgrad.load(folder)
+
+
+def test_without_its_embedding_a_folder_lacks_just_that(tmp_path: Path) -> None:
+    tensors = {name: x for name, x in tensors_of(LLAMA).items() if name != "model.embed_tokens.weight"}
+    with pytest.raises(WeightsError, match=r"tensors missing: model\.embed_tokens\.weight \(32, 16\)$"):
+        handgrad.load(write_folder(tmp_path, LLAMA, tensors))

@@ -74,5 +74,6 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"handgrad: {message}", file=sys.stderr)
+    shown = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in message)  # one line, always
+    print(f"handgrad: {shown}", file=sys.stderr)
     sys.exit(status)

@@ -99,7 +99,8 @@ def _places(config: ModelConfig, family: Family, found: Mapping[str, Found], fol
         raise WeightsError(f"{folder}: {len(found)} tensors are too few for {config.layers} layers")
     shapes = named_shapes(config)
     places = {name: family.place_of(name) for name in shapes}
-    if places["embedding.token"].tensor not in found:  # saved without the head's class
+    embedding = places["embedding.token"].tensor
+    if embedding not in found and embedding.removeprefix(family.prefix) in found:  # saved without the head's class
         places = {
             name: place._replace(tensor=place.tensor.removeprefix(family.prefix)) for name, place in places.items()
         }
