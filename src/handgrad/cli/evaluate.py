@@ -46,7 +46,7 @@ def evaluate(
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
         record = read_record(folder)
         texts = [("held out", read_data_again(record, folder).text.validation)]
-        window = record.recipe.training.length or model.config.context  # so that the loss is that of training
+        window = record.recipe.training.sequence(model.config.context)  # so that the loss is that of training
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("text", overflow="fold")
     for unit in ("tokens", "loss, nats", "perplexity", "bits a character", "bits a byte"):

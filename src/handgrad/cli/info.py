@@ -33,7 +33,7 @@ def info(run: RunFolder) -> None:
     needed = memory(model, training)
     meanings = ModelConfig.meanings()
     total = model.parameters.flat.size
-    length = training.length or model.config.context
+    length = training.sequence(model.config.context)
     in_parts = f" in {training.accumulation} parts" if training.accumulation > 1 else ""
     sections: dict[str, Rows] = {
         f"{run}: architecture": [

@@ -139,7 +139,8 @@ class Model:
 
         def over(row: int, token: int) -> bool:
             written[row].append(token)
-            return token in ends or (bool(stops) and any(stop in self.tokenizer.decode(written[row]) for stop in stops))
+            text = self.tokenizer.decode(written[row]) if stops else ""
+            return token in ends or any(stop in text for stop in stops)
 
         return generate_tokens(starts, self.parameters.tree, self.config, tokens=tokens, over=over, **sampling)
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..layers import Array
 from ..machine import cores
 from .case import Case
 from .cases import all_cases
-from .derivative import COMPLEX_STEP, complex_step, relative_error
+from .derivative import complex_step, complex_step_along, relative_error
 from .lesson import Lesson, lesson
 from .mutations import Mutation
 
@@ -70,9 +70,12 @@ def check_along(case: Case, seed: int = 0) -> Iterator[Verdict]:
     in_complex = {name: x.astype(np.complex128) for name, x in case.inputs.items()}
     norms = {name: float(np.linalg.norm(dx)) for name, dx in gradients.items()}
     for group, names in moved_together(case.inputs).items():
-        moved = {name: x + 1j * COMPLEX_STEP * directions[name] for name, x in case.inputs.items() if name in names}
-        y, _ = case.run(in_complex | moved)
-        derivative = np.asarray((y * dy).sum().imag / COMPLEX_STEP)
+
+        def scalar(step: Any, names: Sequence[str] = names) -> Array:
+            y, _ = case.run(in_complex | {name: case.inputs[name] + step * directions[name] for name in names})
+            return np.asarray((y * dy).sum())
+
+        derivative = np.asarray(complex_step_along(scalar, np.zeros(()), np.ones(())))
         computed = np.asarray(sum(float(np.vdot(gradients[name], directions[name])) for name in names))
         vanishes = case.vanishing.issuperset(names)
         scale = max(norms.values()) if vanishes else math.hypot(*(norms[name] for name in names))

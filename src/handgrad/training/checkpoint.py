@@ -77,7 +77,7 @@ def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int 
     """The trainer as it was when it was saved."""
     model = load(folder)
     training = record.recipe.training
-    corpus = make_corpus(text, model.tokenizer, training.length or model.config.context)
+    corpus = make_corpus(text, model.tokenizer, training.sequence(model.config.context))
     trainer = Trainer(model, corpus, training, threads)
     optimizer = trainer.optimizer
     optimizer.mean, optimizer.mean_square = load_parameters(folder / OPTIMIZER_FILE, model.config, MOMENTS)

@@ -47,6 +47,10 @@ class TrainingConfig(Settings):
     seed: Count = 0
     """Decides the fresh weights and the order of the data."""
 
+    def sequence(self, context: int) -> int:
+        """Tokens in a sequence, for a model of this context."""
+        return self.length or context
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.final_learning_rate > self.learning_rate:

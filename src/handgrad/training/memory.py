@@ -40,7 +40,7 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     Of long sequences only a part is run, and only the first of the blocks. Python and NumPy come on top,
     and the arrays that live only within a layer.
     """
-    tree, length = model.parameters.tree, config.length or model.config.context
+    tree, length = model.parameters.tree, config.sequence(model.config.context)
     weights = model.parameters.flat.nbytes
     tokens = np.zeros((1, min(length, LONGEST)), np.int32)
     _, cache = loss_forward(tokens, tokens, tree._replace(blocks=tree.blocks[:1]), model.config)

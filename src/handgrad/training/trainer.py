@@ -68,7 +68,7 @@ class Trainer:
         self.model = model
         self.corpus = corpus
         self.config = config
-        self.length = config.length or model.config.context
+        self.length = config.sequence(model.config.context)
         """Tokens in a sequence."""
         self.optimizer = AdamW(model.parameters, config)
         self.seconds = 0.0
@@ -180,5 +180,5 @@ def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None, i
         tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
         config = recipe.model(tokenizer.vocabulary)
         model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
-    corpus = make_corpus(text, model.tokenizer, recipe.training.length or model.config.context)
+    corpus = make_corpus(text, model.tokenizer, recipe.training.sequence(model.config.context))
     return Trainer(model, corpus, recipe.training, threads)
