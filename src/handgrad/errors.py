@@ -1,10 +1,18 @@
-"""The errors that a user can mend. Each message is one line that names what is wrong and where."""
+"""The errors that a user can mend. Each problem is one line that names what is wrong and where."""
+
+
+def one_line(text: str) -> str:
+    """The text with whatever does not print written as an escape: names come from files, and may hold anything."""
+    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
 
 
 class HandgradError(Exception):
-    """Input that cannot be used: a file, a field, an option, a text."""
+    """Input that cannot be used: a file, a field, an option, a text. Several arguments are several problems."""
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return "\n".join(one_line(problem) for problem in self.args)
 
 
 class ConfigError(HandgradError):

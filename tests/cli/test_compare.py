@@ -173,6 +173,14 @@ def test_ten_problems_are_told_and_the_others_counted(cli: Cli, tensors: dict[st
     assert lines[-1] == "mine.safetensors: and 3 more"
 
 
+def test_a_problem_stays_one_line_whatever_a_tensor_is_called(cli: Cli, tensors: dict[str, Array]) -> None:
+    write({"a\nb\x1b[2J": np.zeros(1), "c": np.zeros(1)})
+    assert sorted(compared(cli).errors.removeprefix("handgrad: ").splitlines()) == [
+        "mine.safetensors: a\\nb\\x1b[2J: the reference has no such tensor",
+        "mine.safetensors: c: the reference has no such tensor",
+    ]
+
+
 def test_masks_of_other_kinds_are_right(cli: Cli, tensors: dict[str, Array]) -> None:
     key = "activations/blocks.0.attention.masked_scores"
     for value, status in ((-1e9, 0), (-1e4, 0), (-5.0, 1), (0.0, 1)):

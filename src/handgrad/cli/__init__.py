@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import HandgradError
+from ..errors import HandgradError, one_line
 from ..machine import keep_freed_memory
 from .check import check
 from .compare import compare
@@ -70,10 +70,10 @@ def main() -> None:
     except MemoryError as error:
         _fail(f"out of memory: {error}" if str(error) else "out of memory", 1)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error), 1)
+        why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        _fail(one_line(why), 1)
 
 
 def _fail(message: str, status: int) -> None:
-    shown = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in message)  # one line, always
-    print(f"handgrad: {shown}", file=sys.stderr)
+    print(f"handgrad: {message}", file=sys.stderr)
     sys.exit(status)

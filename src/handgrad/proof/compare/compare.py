@@ -57,7 +57,7 @@ def compare_files(reference: Path, mine: Path, dtype: str | None = None, mapping
     try:
         return compare(expected, tensors, coarsest)
     except HandgradError as error:
-        raise HandgradError("\n".join(f"{mine}: {line}" for line in str(error).splitlines())) from None
+        raise HandgradError(*(f"{mine}: {problem}" for problem in error.args)) from None
 
 
 @np.errstate(all="ignore")  # what a mistake makes may overflow
@@ -80,7 +80,7 @@ def compare(
 
     misshapen = [key for key, x in mine.items() if x.shape != right[key].shape and related(key) is None]
     if misshapen:
-        raise HandgradError("\n".join(f"{key}: shape {mine[key].shape}, not {right[key].shape}" for key in misshapen))
+        raise HandgradError(*(f"{key}: shape {mine[key].shape}, not {right[key].shape}" for key in misshapen))
     rows = [_row(key, x, reference.tensors[key], right[key], envelope[key]) for key, x in mine.items()]
     comparison = Comparison(dtype, len(reference.tensors), tuple(rows), (), None)
     first = comparison.first

@@ -81,7 +81,7 @@ def read_mine(path: Path, reference: Reference, mapping: Path | None = None) -> 
     problems += _problems(mine, reference)
     if problems:
         more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-        raise HandgradError("\n".join(f"{path}: {problem}" for problem in [*problems[:MOST], *more]))
+        raise HandgradError(*(f"{path}: {problem}" for problem in [*problems[:MOST], *more]))
     mine = {key: mine[key] for key in reference.tensors if key in mine}
     if not mine:
         raise HandgradError(f"{path}: has no tensor of the reference's, such as {next(iter(reference.tensors))}")
