@@ -19,7 +19,7 @@ import pytest
 import safetensors.numpy
 
 import handgrad
-from handgrad.errors import ConfigError, HandgradError, WeightsError
+from handgrad.errors import ConfigError, HandgradError, TextError, WeightsError
 from handgrad.layers import Array
 from handgrad.model import Model, Parameters, SpecialTokens, Tokenizer
 
@@ -674,3 +674,45 @@ def test_without_its_embedding_a_folder_lacks_just_that(tmp_path: Path) -> None:
     tensors = {name: x for name, x in tensors_of(LLAMA).items() if name != "model.embed_tokens.weight"}
     with pytest.raises(WeightsError, match=r"tensors missing: model\.embed_tokens\.weight \(32, 16\)$"):
         handgrad.load(write_folder(tmp_path, LLAMA, tensors))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"eos_token_id": [2, "x"]}', 'eos_token_id: [2, "x"] is not a token'), ("{", "not JSON: ")],
+)
+def test_what_is_wrong_in_generation_config_is_said_to_be_there(content: str, message: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, LLAMA)
+    (folder / "generation_config.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError) as raised:
+        handgrad.load(folder)
+    assert str(raised.value).startswith(f"{folder / 'generation_config.json'}: {message}")
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "nan"), (-np.inf, "infinity")])
+def test_weights_that_are_not_finite_are_named(value: float, what: str, tmp_path: Path) -> None:
+    tensors = tensors_of(LLAMA)
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors[name] = tensors[name].copy()
+    tensors[name][3, 2] = value
+    folder = write_folder(tmp_path, LLAMA, tensors)
+    with pytest.raises(WeightsError) as raised:
+        handgrad.load(folder)
+    assert str(raised.value) == f"{folder / 'model.safetensors'}: {name} has {what} among its numbers"
+
+
+def test_a_pointer_of_git_lfs_is_known(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, LLAMA)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (folder / "model.safetensors").write_text(pointer, encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"model\.safetensors: stands for a file in Git LFS; `git lfs pull` "):
+        handgrad.load(folder)
+
+
+def test_a_tokenizer_in_another_form_is_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, LLAMA)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(HandgradError, match=r"tokenizer\.json: no such file$"):
+        handgrad.load(folder)
+    (folder / "tokenizer.model").write_bytes(b"")
+    with pytest.raises(TextError, match=r"tokenizer\.json: no such file, and tokenizer\.model is not read; .*save_pre"):
+        handgrad.load(folder)

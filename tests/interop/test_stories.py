@@ -127,3 +127,24 @@ def test_characters_of_several_bytes_come_whole(text: str, model: Model) -> None
         before = model.tokenizer.decode(tokens[:at])
         if "\ufffd" not in before:
             assert before + "".join(model.tokenizer.decode_stream(tokens[at:], tokens[:at])) == text
+
+
+def test_bytes_that_are_no_text_end_no_stream(model: Model) -> None:
+    """Drawn at random: a byte may follow that spoils what the library makes of the bytes before it."""
+    generator = np.random.default_rng(0)
+    byte_tokens = np.arange(3, 259)
+    assert [model.tokenizer.inner.id_to_token(int(x)) for x in byte_tokens[[0, 255]]] == ["<0x00>", "<0xFF>"]
+    for _ in range(200):
+        tokens = np.where(
+            generator.random(40) < 0.5, generator.choice(byte_tokens, 40), generator.integers(259, 512, 40)
+        )
+        text = "".join(model.tokenizer.decode_stream(tokens))
+        runs = (model.tokenizer.decode([token]) for token in tokens if token >= 259)
+        assert all(run in text for run in runs)
+
+
+def test_a_byte_that_spoils_a_character_leaves_it_as_it_was_written(model: Model) -> None:
+    byte_of = {byte: 3 + byte for byte in range(256)}
+    tokens = [byte_of[byte] for byte in "日".encode() + b"\xff"]
+    day = model.tokenizer.encode(" day")[-1]
+    assert list(model.tokenizer.decode_stream([*tokens, day])) == ["日", "\ufffd day"]

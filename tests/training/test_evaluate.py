@@ -4,14 +4,26 @@ import gc
 import math
 import sys
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from handgrad.errors import HandgradError, TextError
+from handgrad.errors import ConfigError, HandgradError, TextError
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, loss_forward
-from handgrad.training import Evaluation, Memory, Passage, TrainingConfig, evaluate, memory, tokenize
+from handgrad.training import (
+    Evaluation,
+    Memory,
+    Passage,
+    TrainingConfig,
+    create_run,
+    evaluate,
+    make_recipe,
+    memory,
+    read_data,
+    tokenize,
+)
 
 TEXT = "the cat sat on the mat, größer, 漢字 \U0001f600. " * 3
 TOKENIZERS = {
@@ -205,3 +217,21 @@ def test_weights_that_are_not_finite_are_refused_without_a_warning() -> None:
     model.parameters["head.w_lm"][...] = np.nan
     with pytest.raises(HandgradError, match=r"^the model's loss is nan; its weights cannot be used$"):
         evaluate(model, TEXT)
+
+
+def test_what_the_machine_cannot_hold_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").write_text("what there is to learn. " * 50)
+    recipe = make_recipe({"batch": 12, "tokenizer": "bytes", "steps": 1, "context": 8}, "tiny")
+    data = read_data([str(tmp_path / "text")])
+    there: dict[str, int | None] = {"size": None}
+    monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there["size"])
+    with create_run(tmp_path / "first", "tiny", recipe, data) as run:  # a system that does not tell
+        needed = memory(run.trainer.model, run.trainer.config).training
+    there["size"] = needed
+    create_run(tmp_path / "second", "tiny", recipe, data).close()
+    there["size"] = needed - 1
+    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 8 need about .* a higher accumulation "):
+        create_run(tmp_path / "third", "tiny", recipe, data)
+    assert not (tmp_path / "third").exists()

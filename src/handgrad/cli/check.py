@@ -27,6 +27,7 @@ from ..proof import (
     loss_of_right_gradients,
     model_case,
     moved_together,
+    require_torch,
 )
 from .model import load_model
 from .terminal import make_room
@@ -76,6 +77,8 @@ def check(
         raise HandgradError(f"--layer: no layer {layer!r}; there are {', '.join(cases)}")
     if mutations and against:
         raise HandgradError("--mutations: these are checked by the complex step; leave out --against")
+    if against:
+        require_torch()
     console = Console(highlight=False)
     make_room(console)
     if run is not None:

@@ -29,4 +29,8 @@ def export(
     model = load_model(run)
     architecture = interop.export(model, out, dtype)
     kept = dtype or model.parameters.flat.dtype
-    print(f"{out}: {architecture}, {kept}. In Python:  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})")
+    print(
+        f"{out}: {architecture}, {kept}. In Python:\n"
+        f"  transformers.AutoModelForCausalLM.from_pretrained({str(out)!r})\n"
+        f"  transformers.PreTrainedTokenizerFast.from_pretrained({str(out)!r})"
+    )

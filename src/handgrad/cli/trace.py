@@ -22,7 +22,10 @@ def trace(
         ),
     ],
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; or --preset, for a model that is fresh.")
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]", help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model."
+        ),
     ] = None,
     preset: Annotated[
         str | None,

@@ -1,7 +1,7 @@
 """A family's config.json as a `ModelConfig`, and back. What the model would not do as it is written is refused."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError
@@ -29,6 +29,7 @@ HARMLESS = frozenset(
         "hidden_dropout",
         "id2label",
         "initializer_range",
+        "is_decoder",
         "is_llama_config",
         "label2id",
         "max_length",
@@ -98,11 +99,8 @@ class Description(NamedTuple):
     special: SpecialTokens
 
 
-def read_config(options: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> Description:
-    """The content of a config.json, and of the generation_config.json beside it, whose special tokens stand in for its.
-
-    A `ConfigError` names the first option that is not supported, and its value.
-    """
+def read_config(options: Mapping[str, Any]) -> Description:
+    """The content of a config.json. A `ConfigError` names the first option that is not supported, and its value."""
     model_type = options.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
@@ -135,8 +133,9 @@ def read_config(options: Mapping[str, Any], generation: Mapping[str, Any] | None
         field, _, why = str(error).partition(": ")
         theirs = {ours: theirs for theirs, ours in {**family.fields, **OTHER_FIELDS}.items()}.get(field, field)
         raise ConfigError(f"{theirs}: {why}") from None
-    special = _special_tokens(family, (generation or {}, options), config.vocabulary)
-    return Description(family, config, special)
+    # null there means none, where a missing one is the family's
+    usual = family.special._replace(**{name: x for name, x in SpecialTokens()._asdict().items() if name in options})
+    return Description(family, config, read_special(options, usual, config.vocabulary))
 
 
 def write_config(config: ModelConfig, special: SpecialTokens, dtype: str) -> tuple[Family, dict[str, Any]]:
@@ -165,13 +164,14 @@ def write_config(config: ModelConfig, special: SpecialTokens, dtype: str) -> tup
     return family, options | tokens | {"torch_dtype": dtype}
 
 
-def _special_tokens(family: Family, sources: Sequence[Mapping[str, Any]], vocabulary: int) -> SpecialTokens:
-    """By the first source that has them, else the family's. A number above all tokens is none: small models keep the
-    usual one."""
+def read_special(options: Mapping[str, Any], usual: SpecialTokens, vocabulary: int) -> SpecialTokens:
+    """The special tokens that a config.json or a generation_config.json tells; those that it does not are the usual.
+
+    A number above all tokens is none: small models keep that of large ones.
+    """
     found: dict[str, Any] = {}
-    for name, usual in family.special._asdict().items():
-        told = [source[name] for source in sources if name in source]
-        value = next((x for x in told if x is not None), None) if told else usual
+    for name, value in usual._asdict().items():
+        value = value if options.get(name) is None else options[name]
         listed = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
         found[name] = [token for token in listed if type(token) is not int or token < vocabulary]
     return read_special_tokens(found, vocabulary)
@@ -198,14 +198,15 @@ class _Options(dict[str, Any]):
 
 
 def _rotary_fields(rest: _Options, context: Any) -> dict[str, Any]:
-    """From `rope_theta` and `rope_scaling`, or from `rope_parameters`, which has both."""
+    """From `rope_theta` and `rope_scaling`, or from `rope_parameters`, which has both; of two, transformers takes the
+    first."""
     scaling = rest.take("rope_scaling", {})
     parameters = rest.take("rope_parameters", {})
     for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
         if not isinstance(value, dict):
             raise ConfigError(f"{name}: {json.dumps(value)} is not supported")
     theta = rest.take("rope_theta", THETA)
-    found = _Options({"rope_theta": theta} | scaling | parameters)
+    found = _Options({"rope_theta": theta} | (scaling or parameters))
     kind = found.take("rope_type", found.pop("type", "default"))
     found.pop("type", None)
     if kind not in ("default", "llama3"):
@@ -264,8 +265,8 @@ def _attention_fields(rest: _Options, family: Family, layers: Any) -> dict[str, 
     windowed = SLIDING in (kinds or ())
     if windowed and not fields.get("window"):
         raise ConfigError(f"layer_types: {SLIDING}, but no sliding_window")
-    if family is MISTRAL and kinds is not None and fields["window"] and not windowed:
-        raise ConfigError(f"layer_types: {json.dumps(kinds)}, but a sliding_window of {fields['window']}")
+    if family is MISTRAL and kinds is not None and fields["window"] and FULL in kinds:
+        raise ConfigError(f"layer_types: {json.dumps(kinds)}, but a sliding_window of {fields['window']} in each block")
     return fields
 
 

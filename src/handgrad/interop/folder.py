@@ -1,6 +1,8 @@
 """Models in folders: our own, and those in Hugging Face's layout."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from .. import model
 from ..errors import ConfigError, HandgradError
 from ..files import read_json_object, require_folder, write_atomically
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load_tokenizer
-from .config import read_config, write_config
+from .config import read_config, read_special, write_config
 from .weights import DTYPES, read_weights, weights_to_bytes
 
 OURS, GENERATION_FILE = "handgrad", "generation_config.json"
@@ -25,21 +27,34 @@ def load(path: str | PathLike[str]) -> Model:
     folder = Path(path)
     require_folder(folder)
     options = read_json_object(folder / CONFIG_FILE)
-    if options.get("model_type") in (None, OURS):
+    if options.get("model_type") == OURS:
         return model.load(folder)
-    try:
-        generation = folder / GENERATION_FILE
-        family, config, special = read_config(options, read_json_object(generation) if generation.exists() else None)
-    except ConfigError as error:
-        raise ConfigError(f"{folder / CONFIG_FILE}: {error}") from None
+    with _named(folder / CONFIG_FILE):
+        family, config, special = read_config(options)
+    generation = folder / GENERATION_FILE
+    if generation.exists():
+        options = read_json_object(generation)
+        with _named(generation):
+            special = read_special(options, special, config.vocabulary)
     tokenizer = load_tokenizer(folder, config)
     return Model(config, read_weights(folder, config, family), tokenizer, special)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A `ConfigError` from within names the file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def export(model: Model, path: str | PathLike[str], dtype: str | None = None) -> str:
     """Write a folder that `transformers` opens, and tell which of its classes does; by default in the model's dtype.
 
-    Where none has the model's architecture, a `ConfigError` says which of its parts has no counterpart.
+    Its tokenizer is opened by `PreTrainedTokenizerFast`: for some families `AutoTokenizer` takes the family's own rules
+    in place of the file's. Where no class has the model's architecture, a `ConfigError` says which of its parts has no
+    counterpart.
     """
     dtype = str(model.parameters.flat.dtype) if dtype is None else dtype
     if dtype not in DTYPES:

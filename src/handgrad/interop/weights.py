@@ -13,7 +13,7 @@ import safetensors.numpy
 from ..errors import WeightsError
 from ..files import read_json_object
 from ..layers import Array
-from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_tensors
+from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_tensors, require_finite
 from .families import Family, Place
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -42,7 +42,8 @@ def read_weights(folder: Path, config: ModelConfig, family: Family) -> Parameter
     """The parameters in float32, or in float64 where any is that; 16-bit numbers become the same ones in float32.
 
     The files' headers are compared with the config before anything is allocated; then tensor after tensor is read from
-    the mapped files. A `WeightsError` lists what is missing, unexpected, or of another shape.
+    the mapped files. A `WeightsError` lists what is missing, unexpected, or of another shape, or names what is
+    not finite.
     """
     with ExitStack() as stack:
         found: dict[str, Found] = {}
@@ -58,7 +59,8 @@ def read_weights(folder: Path, config: ModelConfig, family: Family) -> Parameter
         wide = any(found[place.tensor].dtype == "F64" for place in places.values())
         parameters = Parameters(config, dtype=np.float64 if wide else np.float32)
         for name, target in parameters.items():
-            target[...] = _read(places[name], found)
+            place = places[name]
+            target[...] = require_finite(_read(place, found), found[place.tensor].path, place.tensor)
         return parameters
 
 

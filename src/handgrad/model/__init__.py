@@ -27,7 +27,7 @@ from .parameters import (
     parameters_by_part,
 )
 from .tokenizer import Tokenizer
-from .weights import load_metadata, load_parameters, open_tensors, tensors_to_bytes
+from .weights import load_metadata, load_parameters, open_tensors, require_finite, tensors_to_bytes
 
 __all__ = [
     "CONFIG_FILE",
@@ -64,5 +64,6 @@ __all__ = [
     "open_tensors",
     "parameters_by_part",
     "read_special_tokens",
+    "require_finite",
     "tensors_to_bytes",
 ]

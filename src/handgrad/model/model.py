@@ -21,6 +21,8 @@ from .tokenizer import Tokenizer
 from .weights import load_parameters, tensors_to_bytes
 
 CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE = "config.json", "model.safetensors", "tokenizer.json"
+OTHER_TOKENIZERS = ("tokenizer.model", "vocab.json", "vocab.txt")
+"""Older forms, from which `transformers` makes that one."""
 SAMPLING: dict[str, Any] = {"temperature": DEFAULT_TEMPERATURE, "top_k": None, "top_p": None}
 
 
@@ -82,6 +84,8 @@ class Model:
     ) -> list[str]:
         """The continuations of several prompts, written side by side; each is as `generate` writes it alone, but for
         the seed's draws after the first, and for what a batched product rounds differently."""
+        if isinstance(prompts, str):
+            raise HandgradError("prompts: one text, where a list of them is expected")
         drawn: list[list[int]] = [[] for _ in prompts]
         starts, stops = [self._start(prompt) for prompt in prompts], _stops(stop)
         for row, token in self._drawn(starts, tokens, stops, **sampling):
@@ -190,7 +194,13 @@ def load(path: str | PathLike[str]) -> Model:
 
 def load_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
     """That of a model's folder, whose tokens the model must know; some models have room for more."""
-    tokenizer = Tokenizer.load(folder / TOKENIZER_FILE)
+    path = folder / TOKENIZER_FILE
+    if not path.exists() and (others := [name for name in OTHER_TOKENIZERS if (folder / name).exists()]):
+        raise TextError(
+            f"{path}: no such file, and {others[0]} is not read; transformers.AutoTokenizer makes one: "
+            f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+        )
+    tokenizer = Tokenizer.load(path)
     if tokenizer.vocabulary > config.vocabulary:
         raise ConfigError(
             f"{folder / CONFIG_FILE}: vocabulary: {config.vocabulary}, but {TOKENIZER_FILE} has {tokenizer.vocabulary}"

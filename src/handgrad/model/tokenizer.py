@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from tokenizers.decoders import DecodeStream
 from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.trainers import BpeTrainer
@@ -20,6 +19,8 @@ BYTES = ByteLevel(add_prefix_space=False, use_regex=False)
 WORDS_IN_BYTES = ByteLevel(add_prefix_space=False)
 PART = 1 << 20
 """Characters that are tokenized at once, about."""
+REPLACEMENT = "\ufffd"
+"""What stands for bytes that are no character, or not yet."""
 
 
 class Tokenizer:
@@ -134,20 +135,22 @@ class Tokenizer:
         return self.inner.decode([int(token) for token in tokens])
 
     def decode_stream(self, tokens: Iterable[int], after: Iterable[int] = ()) -> Iterator[str]:
-        """The text piece by piece, each as soon as its characters are complete; `after`: the tokens before them."""
-        stream = DecodeStream(skip_special_tokens=True)
-        read = [int(token) for token in after]
-        for token in read:
-            stream.step(self.inner, token)
-        written = len(self.decode(read))
+        """The text piece by piece, each as soon as its characters are complete; `after`: the tokens before them.
+
+        A piece is what new tokens add to the text of those before them (alone they might lose a leading space). What
+        has been yielded stays: where a byte spoils the characters before it in `decode`, only the byte is spoiled here.
+        """
+        before, new = [int(token) for token in after], list[int]()
+        piece = ""
         for token in tokens:
-            read.append(int(token))
-            piece = stream.step(self.inner, read[-1])
-            if piece:
-                written += len(piece)
+            new.append(int(token))
+            known, text = self.decode(before), self.decode(before + new)
+            piece = text[len(known) :] if text.startswith(known) else self.decode(new)
+            if piece and not piece.endswith(REPLACEMENT):
                 yield piece
-        if rest := self.decode(read)[written:]:  # a character that the last tokens only began
-            yield rest
+                before, new, piece = new, [], ""
+        if piece:  # a character that the last tokens only began
+            yield piece
 
 
 def _byte_signs() -> dict[int, str]:

@@ -10,10 +10,12 @@ import safetensors
 import safetensors.numpy
 
 from ..errors import WeightsError
+from ..layers import Array
 from .config import ModelConfig
 from .parameters import Parameters, Shape, named_shapes
 
 METADATA_KEY = "handgrad"
+LFS_POINTER = b"version https://git-lfs"
 DTYPES = {"F32": np.float32, "F64": np.float64}
 
 
@@ -37,7 +39,8 @@ def load_metadata(path: Path) -> str:
 def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = ("",)) -> list[Parameters]:
     """Read the tensors of a config, once for each prefix, in the dtype of the file.
 
-    A `WeightsError` names the tensor that is missing, not expected, or of another shape than the config says.
+    A `WeightsError` names the tensor that is missing, not expected, of another shape than the config says, or not
+    finite.
     """
     with open_tensors(path) as file:
         names = list(file.keys())
@@ -47,8 +50,15 @@ def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = (
         groups = [Parameters(config, dtype=DTYPES[min(dtypes)]) for _ in prefixes]
         for prefix, group in zip(prefixes, groups, strict=True):
             for name, tensor in group.items():
-                tensor[...] = file.get_tensor(f"{prefix}{name}")
+                tensor[...] = require_finite(file.get_tensor(f"{prefix}{name}"), path, f"{prefix}{name}")
         return groups
+
+
+def require_finite(x: Array, path: Path, name: str) -> Array:
+    """The tensor itself; a `WeightsError` where it holds nan or infinity, which would spread to all that follows."""
+    if not np.isfinite(x).all():
+        raise WeightsError(f"{path}: {name} has {'nan' if np.isnan(x).any() else 'infinity'} among its numbers")
+    return x
 
 
 @contextmanager
@@ -57,6 +67,9 @@ def open_tensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise WeightsError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
+        with path.open("rb") as start:
+            if start.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise WeightsError(f"{path}: stands for a file in Git LFS; `git lfs pull` in its folder fetches that")
         with safetensors.safe_open(path, framework="numpy") as file:
             yield file
     except safetensors.SafetensorError as error:

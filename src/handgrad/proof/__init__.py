@@ -1,6 +1,6 @@
 """The proof: derivatives by evaluation alone, and every gradient compared with them."""
 
-from .against_torch import check_against_torch
+from .against_torch import check_against_torch, require_torch
 from .case import Case
 from .cases import all_cases, gpt_case, model_case
 from .check import BAR, Finding, Verdict, check_along, check_case, check_mutations, moved_together
@@ -38,6 +38,7 @@ __all__ = [
     "moved_together",
     "refuse_other_files",
     "relative_error",
+    "require_torch",
     "trace",
     "write_kit",
 ]

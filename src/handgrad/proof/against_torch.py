@@ -35,12 +35,17 @@ def check_against_torch(case: Case, layer: str, seed: int = 0) -> Iterator[Verdi
         yield Verdict(name, gradient.shape, relative_error(gradient, expected[name], scale))
 
 
+def require_torch() -> None:
+    try:
+        import torch  # noqa: F401 - only whether it can be
+    except ImportError:
+        raise HandgradError("PyTorch is not installed; python3 -m pip install '.[parity]' brings it") from None
+
+
 def in_torch(case: Case, layer: str, dy: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], dict[str, Array]]:
     """PyTorch's value of a case, and by the name of each input the gradient of the sum of value times dy."""
-    try:
-        import torch
-    except ImportError:
-        raise HandgradError("PyTorch is not installed; python3 -m pip install 'handgrad[parity]' brings it") from None
+    import torch
+
     from .kit.kit_torch import LAYERS
 
     inputs = {name: torch.tensor(x, requires_grad=True) for name, x in case.inputs.items()}

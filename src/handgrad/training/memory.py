@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..layers import Array
+from ..machine import memory_size
 from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
 
@@ -56,6 +58,17 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
         2 * weights,
         at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size,
     )
+
+
+def refuse_what_does_not_fit(model: Model, config: TrainingConfig) -> None:
+    """The system may end a process that asks for more than there is, and no line would say why."""
+    needed, there = memory(model, config).training, memory_size()
+    if there is not None and needed > there:
+        raise ConfigError(
+            f"batch: {config.batch} sequences of {config.sequence(model.config.context)} need about "
+            f"{needed / 1e9:.0f} GB of memory, and this machine has {there / 1e9:.0f}; a higher accumulation works on "
+            "fewer of them at once, with the same result"
+        )
 
 
 def _nbytes(cache: object, shared: Array) -> int:

@@ -13,6 +13,7 @@ from ..files import remove_parts, require_folder, write_atomically
 from ..model import CONFIG_FILE, Model
 from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
+from .memory import refuse_what_does_not_fit
 from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
@@ -145,6 +146,7 @@ def create_run(
     """
     started = init_of(*init) if init else None
     trainer = fresh_trainer(recipe, data.text, threads, init[1] if init else None)
+    refuse_what_does_not_fit(trainer.model, trainer.config)
     folder = folder or _next_free_folder()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _locked(folder)
