@@ -44,6 +44,7 @@ def require_torch() -> None:
 
 def in_torch(case: Case, layer: str, dy: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], dict[str, Array]]:
     """PyTorch's value of a case, and by the name of each input the gradient of the sum of value times dy."""
+    require_torch()
     import torch
 
     from .kit.kit_torch import LAYERS

@@ -1,0 +1,9 @@
+"""Tests that run side by side (`-n auto`) use one thread of BLAS each: more would only get in each other's way."""
+
+import os
+
+import threadpoolctl
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threadpoolctl.threadpool_limits(1, "blas")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # that of the processes that a test starts
