@@ -1,9 +1,17 @@
 """The errors that a user can mend. Each problem is one line that names what is wrong and where."""
 
+from collections.abc import Iterable
+
 
 def one_line(text: str) -> str:
     """The text with whatever does not print written as an escape: names come from files, and may hold anything."""
     return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """The first few in their order, and how many more there are."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 class HandgradError(Exception):

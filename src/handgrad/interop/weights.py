@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from ..errors import WeightsError
+from ..errors import WeightsError, listed
 from ..files import read_json_object
 from ..layers import Array
 from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_tensors, require_finite
@@ -126,7 +126,8 @@ def _places(config: ModelConfig, family: Family, found: Mapping[str, Found], fol
     }
     if any(wrong.values()):
         raise WeightsError(
-            f"{folder}: tensors " + "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
+            f"{folder}: tensors "
+            + "; ".join(f"{what}: {listed(names, LISTED)}" for what, names in wrong.items() if names)
         )
     return places
 
@@ -162,8 +163,3 @@ def _refuse_another_head(
         embedding = places["embedding.token"].tensor
         if not np.array_equal(_read(Place(head), found), _read(Place(embedding), found), equal_nan=True):
             raise WeightsError(f"{found[head].path}: {head} differs from {embedding}, but tie_word_embeddings is true")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(sorted(names)[:LISTED]) + more

@@ -1,6 +1,6 @@
 """Weights on disk: a safetensors file with one tensor for each parameter name."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ..errors import WeightsError
+from ..errors import WeightsError, listed
 from ..layers import Array
 from .config import ModelConfig
 from .parameters import Parameters, Shape, named_shapes
@@ -87,16 +87,11 @@ def _compare(
     shapes = named_shapes(config)
     expected = {f"{prefix}{name}": shape for prefix in prefixes for name, shape in shapes.items()}
     if missing := expected.keys() - found.keys():
-        raise WeightsError(f"{path}: missing tensor {_listed(missing)}")
+        raise WeightsError(f"{path}: missing tensor {listed(missing)}")
     if extra := found.keys() - expected.keys():
-        raise WeightsError(f"{path}: unexpected tensor {_listed(extra)}")
+        raise WeightsError(f"{path}: unexpected tensor {listed(extra)}")
     for name, shape in expected.items():
         if found[name] != shape:
             raise WeightsError(f"{path}: {name} has shape {found[name]}; the config says {shape}")
     if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
-        raise WeightsError(f"{path}: tensors of dtype {_listed(dtypes)}; expected all F32 or all F64")
-
-
-def _listed(names: Iterable[str], most: int = 3) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+        raise WeightsError(f"{path}: tensors of dtype {listed(dtypes)}; expected all F32 or all F64")
