@@ -456,3 +456,24 @@ def test_a_start_shifts_positions_and_changes_no_attention() -> None:
     turned = y(rotary=LONGER)
     np.testing.assert_allclose(y(rotary=LONGER, start=1000), turned, rtol=1e-10)
     assert relative_error(y(), turned) > 0.01
+
+
+def test_without_an_offset_layer_norm_is_as_with_one_of_0() -> None:
+    x, gamma, dy = normal((3, 8)), normal(8), normal((3, 8))
+    (y, cache), (expected, other) = (layers.layer_norm_forward(x, gamma, beta) for beta in (None, np.zeros(8)))
+    np.testing.assert_array_equal(y, expected)
+    *gradients, dbeta = layers.layer_norm_backward(dy, cache)
+    np.testing.assert_equal(gradients, list(layers.layer_norm_backward(dy, other)[:2]))
+    assert dbeta is None
+
+
+def test_without_biases_the_mlp_is_as_with_those_of_0() -> None:
+    x, w_up, w_down, dy = normal((3, 4)), normal((4, 6)), normal((6, 4)), normal((3, 4))
+    zeros: dict[str, Any] = {"b_up": np.zeros(6), "b_down": np.zeros(4)}
+    expected, cache = layers.mlp_forward(x, w_up, w_down, **zeros)
+    right = dict(zip(("x", "w_up", "w_down", *zeros), layers.mlp_backward(dy, cache), strict=True))
+    for left_out in ({"b_up", "b_down"}, {"b_up"}, {"b_down"}):
+        y, cache = layers.mlp_forward(x, w_up, w_down, **zeros | dict.fromkeys(left_out))
+        np.testing.assert_array_equal(y, expected)
+        found = dict(zip(right, layers.mlp_backward(dy, cache), strict=True))
+        np.testing.assert_equal(found, right | dict.fromkeys(left_out))

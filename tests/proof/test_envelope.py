@@ -245,12 +245,13 @@ def test_small_gradients_leave_little_room_around_a_zero() -> None:
 
 
 @wraps(layer_norm_forward)
-def from_squares(x: Array, gamma: Array, beta: Array) -> tuple[Array, Any]:
+def from_squares(x: Array, gamma: Array, beta: Array | None = None) -> tuple[Array, Any]:
     """LayerNorm's forward with the variance as mean(x²) - mean(x)²."""
     mean = x.mean(axis=-1, keepdims=True)
     inverse_std = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) - mean * mean + x.dtype.type(1e-5))
     x_hat = (x - mean) * inverse_std
-    return x_hat * gamma + beta, LayerNormCache(x_hat, inverse_std, gamma)
+    y = x_hat * gamma if beta is None else x_hat * gamma + beta
+    return y, LayerNormCache(x_hat, inverse_std, gamma, beta is not None)
 
 
 @pytest.mark.parametrize("variant", [variant for variant in KIT["layer_norm"] if variant != "offset"])
@@ -272,7 +273,7 @@ def with_a_rounded_mean(x: Array, gamma: Array, beta: Array) -> tuple[Array, Any
     """LayerNorm's forward whose mean is kept in bfloat16."""
     centred = x - stored(x.mean(axis=-1, keepdims=True), "bfloat16")
     inverse_std = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + x.dtype.type(1e-5))
-    return centred * inverse_std * gamma + beta, LayerNormCache(centred * inverse_std, inverse_std, gamma)
+    return centred * inverse_std * gamma + beta, LayerNormCache(centred * inverse_std, inverse_std, gamma, True)
 
 
 def test_a_mean_that_was_kept_in_bfloat16_is_outside_far_from_zero() -> None:

@@ -114,6 +114,7 @@ def layer_norm_case() -> dict[str, Array]:
 def layer_norm_results(x: Array, gamma: Array, beta: Array, dy: Array) -> dict[str, Array]:
     y, cache = layer_norm_forward(x, gamma, beta)
     dx, dgamma, dbeta = layer_norm_backward(dy, cache)
+    assert dbeta is not None
     return {"outputs/y": y, "gradients/x": dx, "gradients/gamma": dgamma, "gradients/beta": dbeta}
 
 

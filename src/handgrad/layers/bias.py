@@ -8,23 +8,28 @@ from .arrays import Array, column_sums
 
 
 class BiasCache(NamedTuple):
-    """Nothing: the gradients of a sum need neither of its terms."""
+    """No number: the gradients of a sum need neither of its terms."""
+
+    given: bool
+    """Whether there was a b."""
 
 
-def bias_forward(x: Inexact[Array, "*batch C"], b: Inexact[Array, "C"]) -> tuple[Inexact[Array, "*batch C"], BiasCache]:
-    r"""Add b to each row of x.
+def bias_forward(
+    x: Inexact[Array, "*batch C"], b: Inexact[Array, "C"] | None
+) -> tuple[Inexact[Array, "*batch C"], BiasCache]:
+    r"""Add b to each row of x; where there is none, y is x.
 
     $$ y = x + b $$
     """
-    return x + b, BiasCache()
+    return (x, BiasCache(False)) if b is None else (x + b, BiasCache(True))
 
 
 def bias_backward(
     dy: Inexact[Array, "*batch C"], cache: BiasCache
-) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"]]:
+) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"] | None]:
     r"""A sum passes its gradient to both terms; b was used by every row, so its own adds up over them.
 
     $$ \mathrm{d}x = \mathrm{d}y $$
     $$ \mathrm{d}b = \sum_{\mathrm{rows}} \mathrm{d}y $$
     """
-    return dy, column_sums(dy)  # y = x + b, broadcast over the rows
+    return dy, column_sums(dy) if cache.given else None  # y = x + b, broadcast over the rows

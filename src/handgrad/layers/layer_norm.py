@@ -12,16 +12,17 @@ class LayerNormCache(NamedTuple):
     x_hat: Array
     inverse_std: Array
     gamma: Array
+    has_offset: bool
 
 
 def layer_norm_forward(
     x: Inexact[Array, "*batch C"],
     gamma: Inexact[Array, "C"],
-    beta: Inexact[Array, "C"],
+    beta: Inexact[Array, "C"] | None = None,
     *,
     epsilon: float = 1e-5,
 ) -> tuple[Inexact[Array, "*batch C"], LayerNormCache]:
-    r"""Bring each row of x to mean 0 and variance 1, then give it a learned scale and offset.
+    r"""Bring each row of x to mean 0 and variance 1, then give it a learned scale and offset (none if beta is None).
 
     $$ y = \gamma \odot \hat x + \beta, \qquad \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
        \mu = \tfrac1C \sum_c x_c, \qquad \sigma^2 = \tfrac1C \sum_c (x_c - \mu)^2 $$
@@ -33,14 +34,15 @@ def layer_norm_forward(
     inverse_std = 1 / np.sqrt(variance + epsilon)  # (*batch, 1)
     x_hat = np.multiply(centred, inverse_std, out=centred)
     y = x_hat * gamma
-    y += beta
-    return y, LayerNormCache(x_hat, inverse_std, gamma)
+    if beta is not None:
+        y += beta
+    return y, LayerNormCache(x_hat, inverse_std, gamma, beta is not None)
 
 
 def layer_norm_backward(
     dy: Inexact[Array, "*batch C"], cache: LayerNormCache
-) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"], Inexact[Array, "C"]]:
-    r"""Carry dy to x by three routes, and to gamma and beta.
+) -> tuple[Inexact[Array, "*batch C"], Inexact[Array, "C"], Inexact[Array, "C"] | None]:
+    r"""Carry dy to x by three routes, and to gamma and beta: None where there was no beta.
 
     $$ \mathrm{d}x = \frac{1}{\sqrt{\sigma^2 + \epsilon}}
        \left( \mathrm{d}\hat x - \langle \mathrm{d}\hat x \rangle
@@ -54,8 +56,8 @@ def layer_norm_backward(
     fixed, up to epsilon), so the backward takes both components out of the gradient, and divides by what the forward
     divided by.
     """
-    x_hat, inverse_std, gamma = cache
-    dbeta = column_sums(dy)  # y = x_hat * gamma + beta
+    x_hat, inverse_std, gamma, has_offset = cache
+    dbeta = column_sums(dy) if has_offset else None  # y = x_hat * gamma + beta
     dgamma = column_sums(dy * x_hat)
     dx_hat = dy * gamma
     dx_hat_x_hat = dx_hat * x_hat

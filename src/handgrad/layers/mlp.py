@@ -23,8 +23,8 @@ def mlp_forward(
     x: Inexact[Array, "*batch C"],
     w_up: Inexact[Array, "C F"],
     w_down: Inexact[Array, "F C"],
-    b_up: Inexact[Array, "F"],
-    b_down: Inexact[Array, "C"],
+    b_up: Inexact[Array, "F"] | None = None,
+    b_down: Inexact[Array, "C"] | None = None,
     *,
     tap: Tap = no_tap,
 ) -> tuple[Inexact[Array, "*batch C"], MlpCache]:
@@ -34,7 +34,7 @@ def mlp_forward(
     $$ \mathrm{hidden} = \mathrm{gelu}(\mathrm{up}) $$
     $$ y = \mathrm{hidden}\, w_{down} + b_{down} $$
 
-    Taps: `up`, `hidden`, `output`.
+    A bias that is not given is left out. Taps: `up`, `hidden`, `output`.
 
     Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (GPT-2), 2019.
     """
@@ -52,10 +52,10 @@ def mlp_backward(
     Inexact[Array, "*batch C"],
     Inexact[Array, "C F"],
     Inexact[Array, "F C"],
-    Inexact[Array, "F"],
-    Inexact[Array, "C"],
+    Inexact[Array, "F"] | None,
+    Inexact[Array, "C"] | None,
 ]:
-    r"""Carry dy to x, to the two matrices and to the two biases.
+    r"""Carry dy to x, to the two matrices and to the two biases: None for those that were not given.
 
     $$ \mathrm{d}b_{down} = \sum_{\mathrm{rows}} \mathrm{d}y $$
     $$ \mathrm{d}w_{down} = \mathrm{hidden}^\top \mathrm{d}y $$

@@ -15,7 +15,7 @@ from .tap import Tap, no_tap
 
 class HeadsCache(NamedTuple):
     linear: LinearCache
-    bias: BiasCache | None
+    bias: BiasCache
     norm: RmsNormCache | None
     rotary: RotaryCache | None
 
@@ -27,7 +27,7 @@ class MultiHeadAttentionCache(NamedTuple):
     heads: int
     attention: CausalAttentionCache
     out: LinearCache
-    out_bias: BiasCache | None
+    out_bias: BiasCache
 
 
 def split_heads(x: Inexact[Array, "B T HD"], heads: int) -> Inexact[Array, "B H T D"]:
@@ -88,7 +88,7 @@ def multi_head_attention_forward(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     context, attention = causal_attention_forward(q, k, v, scale=scale, window=window, tap=tap)
     y, out = linear_forward(merge_heads(tap("context", context)), w_o)
-    y, out_bias = (y, None) if b_o is None else bias_forward(y, b_o)
+    y, out_bias = bias_forward(y, b_o)
     return tap("output", y), MultiHeadAttentionCache(q_cache, k_cache, v_cache, heads, attention, out, out_bias)
 
 
@@ -123,7 +123,7 @@ def multi_head_attention_backward(
 
     x feeds the queries, the keys and the values, so its gradient is the sum of three paths.
     """
-    dprojected, db_o = _bias_backward(tap("output", dy), cache.out_bias)
+    dprojected, db_o = bias_backward(tap("output", dy), cache.out_bias)
     dcontext, dw_o = linear_backward(dprojected, cache.out)
     dcontext = tap("context", split_heads(dcontext, cache.heads))
     dq, dk, dv = causal_attention_backward(dcontext, cache.attention, tap=tap)
@@ -149,7 +149,7 @@ def _heads_forward(
 ) -> tuple[Array, HeadsCache]:
     """Project x and cut it into heads; then what there is of norm and rotation."""
     y, linear = linear_forward(x, w)
-    y, bias = (y, None) if b is None else bias_forward(y, b)
+    y, bias = bias_forward(y, b)
     y, norm, rotation = tap(name, split_heads(y, heads)), None, None
     if gamma is not None:
         y, norm = rms_norm_forward(y, gamma, epsilon=epsilon)
@@ -169,10 +169,6 @@ def _heads_backward(
         dy = rotary_backward(tap(f"{name}_rotated", dy), cache.rotary)
     if cache.norm is not None:
         dy, dgamma = rms_norm_backward(tap(f"{name}_normed", dy), cache.norm)
-    dprojected, db = _bias_backward(merge_heads(tap(name, dy)), cache.bias)
+    dprojected, db = bias_backward(merge_heads(tap(name, dy)), cache.bias)
     dx, dw = linear_backward(dprojected, cache.linear)
     return dx, dw, db, dgamma
-
-
-def _bias_backward(dy: Array, cache: BiasCache | None) -> tuple[Array, Array | None]:
-    return (dy, None) if cache is None else bias_backward(dy, cache)
