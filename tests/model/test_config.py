@@ -50,7 +50,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tied": 0}, "tied: 0 is not true or false"),
     ({"residual": 1}, "residual: 1 is not true or false"),
     ({"score_scale": None}, "score_scale: None is not true or false"),
-    ({"init": ["he"]}, "init: ['he'] is not one of xavier, he, lecun, unit"),
+    ({"init": ["he"]}, "init: ['he'] is not one of xavier, he, lecun, normal, unit"),
     ({"dropout": 0.1}, "dropout: unknown field (value 0.1); the fields are layers, heads, width"),
 ]
 

@@ -1,7 +1,7 @@
 """Parameters: names, shapes, and one memory behind them all."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -191,7 +191,8 @@ def test_a_copy_from_a_tree_or_a_mapping_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("init", "variance"), [("xavier", 2 / (200 + 100)), ("he", 2 / 200), ("lecun", 1 / 200), ("unit", 1.0)]
+    ("init", "variance"),
+    [("xavier", 2 / (200 + 100)), ("he", 2 / 200), ("lecun", 1 / 200), ("normal", 0.0004), ("unit", 1.0)],
 )
 def test_fresh_matrices_have_the_variance_that_init_names(init: str, variance: float) -> None:
     config = ModelConfig.from_dict(
@@ -207,11 +208,12 @@ def test_fresh_matrices_have_the_variance_that_init_names(init: str, variance: f
     assert set(parameters["blocks.1.norm_2.beta"]) == {0}
 
 
-def test_what_writes_to_the_residual_stream_starts_smaller() -> None:
-    config = ModelConfig(layers=8, heads=2, width=64, hidden=64, context=8, vocabulary=8)
+@pytest.mark.parametrize(("init", "variance"), [("xavier", 1 / 64), ("normal", 0.0004)])
+def test_what_writes_to_the_residual_stream_starts_smaller(init: Literal["xavier", "normal"], variance: float) -> None:
+    config = ModelConfig(layers=8, heads=2, width=64, hidden=64, context=8, vocabulary=8, init=init)
     parameters = initial_parameters(config, seed=1)
     for name in ("attention.w_o", "feed_forward.w_down"):
-        assert parameters[f"blocks.3.{name}"].var() == pytest.approx(1 / 64 / 16, rel=0.1)
+        assert parameters[f"blocks.3.{name}"].var() == pytest.approx(variance / 16, rel=0.1)
 
 
 def test_the_seed_decides() -> None:

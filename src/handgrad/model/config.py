@@ -66,8 +66,8 @@ class ModelConfig(Settings):
     """Add each sub-layer's output to its input; false: replace the input by it."""
     score_scale: bool = True
     """Scale attention scores by 1/√D."""
-    init: Literal["xavier", "he", "lecun", "unit"] = "xavier"
-    """Variance of a fresh (in, out) matrix: `xavier` 2/(in+out), `he` 2/in, `lecun` 1/in, `unit` 1."""
+    init: Literal["xavier", "he", "lecun", "normal", "unit"] = "xavier"
+    """Variance of a fresh (in, out) matrix: `xavier` 2/(in+out), `he` 2/in, `lecun` 1/in, `normal` 0.02², `unit` 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
