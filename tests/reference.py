@@ -17,7 +17,7 @@ def bias(x: Any, b: Any) -> Any:
     return anp.stack([x[..., c] + b[c] for c in range(len(b))], axis=-1)
 
 
-def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float = 1e-5) -> Any:
+def layer_norm(x: Any, gamma: Any, beta: Any = 0, epsilon: float = 1e-5) -> Any:
     mean = anp.mean(x, axis=-1, keepdims=True)
     variance = anp.mean((x - mean) ** 2, axis=-1, keepdims=True)
     return gamma * (x - mean) / anp.sqrt(variance + epsilon) + beta
@@ -136,7 +136,7 @@ def gelu(x: Any) -> Any:
     return 0.5 * x * (1 + anp.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
 
 
-def mlp(x: Any, w_up: Any, w_down: Any, b_up: Any, b_down: Any) -> Any:
+def mlp(x: Any, w_up: Any, w_down: Any, b_up: Any = 0, b_down: Any = 0) -> Any:
     return anp.dot(gelu(anp.dot(x, w_up) + b_up), w_down) + b_down
 
 
@@ -151,7 +151,7 @@ def norm(x: Any, p: dict[str, Any], name: str, config: ModelConfig) -> Any:
         return x
     if config.norm == "rms":
         return rms_norm(x, p[f"{name}.gamma"], config.norm_epsilon)
-    return layer_norm(x, p[f"{name}.gamma"], p[f"{name}.beta"], config.norm_epsilon)
+    return layer_norm(x, p[f"{name}.gamma"], p.get(f"{name}.beta", 0), config.norm_epsilon)
 
 
 def block(x: Any, p: dict[str, Any], config: ModelConfig, number: int = 0) -> Any:
@@ -169,9 +169,9 @@ def block(x: Any, p: dict[str, Any], config: ModelConfig, number: int = 0) -> An
         epsilon=config.norm_epsilon,
     )
     x = config.residual * x + attended
-    parts = ("w_up", "w_down", "b_up", "b_down") if config.feed_forward == "gelu" else ("w_gate", "w_up", "w_down")
-    layer = mlp if config.feed_forward == "gelu" else swiglu
-    fed = layer(norm(x, p, "norm_2", config), *(p[f"feed_forward.{part}"] for part in parts))
+    scope, layer = "feed_forward.", mlp if config.feed_forward == "gelu" else swiglu
+    parts = {name.removeprefix(scope): value for name, value in p.items() if name.startswith(scope)}
+    fed = layer(norm(x, p, "norm_2", config), **parts)
     return config.residual * x + fed
 
 

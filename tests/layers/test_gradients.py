@@ -114,6 +114,14 @@ EDGES = {
     "gelu, far to the right": making.gelu(make, offset=40.0),
     "gelu, far on both sides": making.gelu(make, scale=1e4),
     "mlp, one hidden unit": making.mlp(pairs),
+    "mlp, no biases": making.mlp(make, biased=False),
+    "mlp, only the first bias": Case(
+        layers.mlp_forward,
+        layers.mlp_backward,
+        {"x": normal((2, 3, 4)), "w_up": normal((4, 5)), "w_down": normal((5, 4)), "b_up": normal(5)},
+    ),
+    "layer_norm, no offset": making.layer_norm(make, offset=1.0, biased=False),
+    "layer_norm, no offset, nearly equal rows": making.layer_norm(make, scale=1e-3, offset=3.0, biased=False),
 }
 
 

@@ -47,6 +47,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"window": -1}, "window: -1 is not a whole number of at least 0"),
     ({"full_blocks": 0.5}, "full_blocks: 0.5 is not a whole number of at least 0"),
     ({"feed_forward": "relu"}, "feed_forward: 'relu' is not one of swiglu, gelu"),
+    ({"bias": "none"}, "bias: 'none' is not true or false"),
     ({"tied": 0}, "tied: 0 is not true or false"),
     ({"residual": 1}, "residual: 1 is not true or false"),
     ({"score_scale": None}, "score_scale: None is not true or false"),
@@ -72,9 +73,9 @@ def test_what_is_left_out_is_as_it_was_before_there_were_families() -> None:
     config = ModelConfig.from_dict(GOOD)
     assert (config.G, config.D, config.rotary) == (2, 4, None)
     assert {config.window_of(n) for n in range(2)} == {None}
-    fields = ("norm", "positions", "feed_forward", "attention_bias", "query_key_norm", "tied", "norm_epsilon")
+    fields = ("norm", "positions", "feed_forward", "attention_bias", "bias", "query_key_norm", "tied", "norm_epsilon")
     values = [getattr(config, field) for field in fields]
-    assert values == ["layer", "learned", "swiglu", "none", False, False, 1e-5]
+    assert values == ["layer", "learned", "swiglu", "none", True, False, False, 1e-5]
 
 
 def test_heads_of_their_own_width_need_not_divide_the_width() -> None:

@@ -49,7 +49,7 @@ def test_names_and_shapes() -> None:
 
 
 GATED = {"feed_forward.w_gate": (8, 12), "feed_forward.w_up": (8, 12), "feed_forward.w_down": (12, 8)}
-RMS = {"norm_1.gamma": (8,), "norm_2.gamma": (8,)}
+GAINS = {"norm_1.gamma": (8,), "norm_2.gamma": (8,)}
 
 
 def attention(q: int, kv: int) -> dict[str, tuple[int, ...]]:
@@ -73,10 +73,11 @@ BLOCKS: dict[str, dict[str, tuple[int, ...]]] = {
         "feed_forward.b_up": (12,),
         "feed_forward.b_down": (8,),
     },
-    "llama": RMS | attention(8, 4) | GATED,
-    "mistral": RMS | attention(12, 6) | GATED,
-    "qwen2": RMS | attention(8, 8) | {f"attention.b_{name}": (8,) for name in "qkv"} | GATED,
-    "qwen3": RMS | attention(4, 2) | {"attention.gamma_q": (2,), "attention.gamma_k": (2,)} | GATED,
+    "llama": GAINS | attention(8, 4) | GATED,
+    "mistral": GAINS | attention(12, 6) | GATED,
+    "qwen2": GAINS | attention(8, 8) | {f"attention.b_{name}": (8,) for name in "qkv"} | GATED,
+    "qwen3": GAINS | attention(4, 2) | {"attention.gamma_q": (2,), "attention.gamma_k": (2,)} | GATED,
+    "nanogpt": GAINS | attention(8, 8) | {"feed_forward.w_up": (8, 12), "feed_forward.w_down": (12, 8)},
 }
 """Of a block of each family, at the sizes of CONFIG."""
 WITHOUT = {
@@ -86,6 +87,7 @@ WITHOUT = {
     "mistral": {"embedding.position", "norm.beta"},
     "qwen2": {"embedding.position", "norm.beta", "head.w_lm"},
     "qwen3": {"embedding.position", "norm.beta"},
+    "nanogpt": {"norm.beta", "head.w_lm"},
 }
 """What a family lacks outside its blocks."""
 FRESH = dict.fromkeys(("gamma", "gamma_q", "gamma_k"), 1) | dict.fromkeys(
@@ -135,6 +137,11 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         {"layers": 12, "heads": 12, "width": 768, "hidden": 3072, "context": 1024, "vocabulary": 50257}
         | FAMILIES["gpt2"],
         124_439_808,
+    ),
+    "nanoGPT": (  # which tells 123.59M: it does not count the positions
+        {"layers": 12, "heads": 12, "width": 768, "hidden": 3072, "context": 1024, "vocabulary": 50304}
+        | FAMILIES["nanogpt"],
+        123_587_328 + 1024 * 768,
     ),
     "Llama 3.1 8B": (
         {"layers": 32, "heads": 32, "width": 4096, "hidden": 14336, "context": 131072, "vocabulary": 128256}

@@ -222,6 +222,8 @@ def test_the_sites_are_the_tensors_of_a_model_and_their_axes_its_sizes(family: s
         ("gpt2", "norm_2.output", "layer_norm_forward", "mlp_backward"),
         ("gpt2", "feed_forward.hidden", "mlp_forward", "mlp_backward"),
         ("gpt2", "embedding.token", None, "with_head"),
+        ("nanogpt", "norm_2.output", "layer_norm_forward", "mlp_backward"),
+        ("nanogpt", "norm_2.gamma", None, "layer_norm_backward"),
         ("gpt2", "blocks.1.residual_2", "block_forward", "layer_norm_backward"),
         ("no norm", "blocks.1.residual_2", "block_forward", "linear_cross_entropy_backward"),
     ],

@@ -49,8 +49,9 @@ MORE_SETTINGS = {
     "block.qwen2": {"window", "epsilon", *TURNS},
     "gpt.qwen2": {"window", "full_blocks", "epsilon", *TURNS},
     **{f"{layer}.qwen3": {"epsilon", *TURNS} for layer in ("block", "gpt")},
+    **{f"{layer}.nanogpt": {"centred"} for layer in ("block", "gpt")},
 }
-WHOLE_NUMBERS = {"heads", "key_value_heads", "start", "window", "full_blocks", "first_context"}
+WHOLE_NUMBERS = {"heads", "key_value_heads", "centred", "start", "window", "full_blocks", "first_context"}
 WHOLLY = ["linear", "layer_norm", "swiglu"]
 Tensors = Mapping[str, Array]
 
@@ -117,8 +118,8 @@ def results(tensors: Tensors) -> dict[str, Array]:
 def test_the_command_writes_the_layers_that_are_asked_for(cli: Cli, kit: Path) -> None:
     result = cli("kit", "here/it", "--layers", "linear, layer_norm")
     names = [name for name in NAMES if name.startswith(("linear.", "layer_norm."))]
-    assert len(names) == 8
-    assert result == (0, "8 cases in here/it; here/it/README.md explains\n", "")
+    assert len(names) == 9
+    assert result == (0, "9 cases in here/it; here/it/README.md explains\n", "")
     assert listing("here/it") == files_of(names)
     for file in listing("here/it"):
         assert (Path("here/it") / file).read_bytes() == (kit / file).read_bytes()
@@ -287,8 +288,10 @@ def rms_norm(x: Array, gamma: Array, epsilon: float = 1e-5) -> Any:
     return gamma * x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + epsilon)
 
 
-def norm(x: Array, gamma: Array, beta: Array | None = None, epsilon: float = 1e-5) -> Any:
-    return rms_norm(x, gamma, epsilon) if beta is None else reference.layer_norm(x, gamma, beta)
+def norm(x: Array, gamma: Array, beta: Array | None = None, epsilon: float = 1e-5, centred: int = 0) -> Any:
+    if beta is None and centred == 0:
+        return rms_norm(x, gamma, epsilon)
+    return reference.layer_norm(x, gamma, 0 if beta is None else beta)
 
 
 def rotary(
@@ -350,21 +353,27 @@ def gelu(x: Any) -> Any:
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-def mlp(x: Any, w_up: Any, w_down: Any, b_up: Any, b_down: Any) -> Any:
+def mlp(x: Any, w_up: Any, w_down: Any, b_up: Any = 0, b_down: Any = 0) -> Any:
     return gelu(x @ w_up + b_up) @ w_down + b_down
 
 
-def block(x: Any, epsilon: float = 1e-5, **given: Any) -> Any:
+def block(x: Any, epsilon: float = 1e-5, centred: int = 0, **given: Any) -> Any:
     settings: dict[str, Any] = {name: setting for name, setting in given.items() if np.ndim(setting) == 0}
     feed_forward = within(given, "feed_forward.")
-    normed = norm(x, **within(given, "norm_1."), epsilon=epsilon)
+    normed = norm(x, **within(given, "norm_1."), epsilon=epsilon, centred=centred)
     x = x + multi_head_attention(normed, epsilon=epsilon, **settings | within(given, "attention."))
-    normed = norm(x, **within(given, "norm_2."), epsilon=epsilon)
+    normed = norm(x, **within(given, "norm_2."), epsilon=epsilon, centred=centred)
     return x + (reference.swiglu if "w_gate" in feed_forward else mlp)(normed, **feed_forward)
 
 
 def gpt(
-    tokens: Array, targets: Array, epsilon: float = 1e-5, window: int = 0, full_blocks: int = 0, **given: Any
+    tokens: Array,
+    targets: Array,
+    epsilon: float = 1e-5,
+    centred: int = 0,
+    window: int = 0,
+    full_blocks: int = 0,
+    **given: Any,
 ) -> Any:
     settings = {name: setting for name, setting in given.items() if np.ndim(setting) == 0}
     x = given["embedding.token"][tokens]
@@ -372,8 +381,8 @@ def gpt(
         x = x + given["embedding.position"][: tokens.shape[1]]
     for n in range(2):
         seen = {"window": window} if window and n >= full_blocks else {}
-        x = block(x, epsilon, **within(given, f"blocks.{n}."), **settings, **seen)
-    x = norm(x, **within(given, "norm."), epsilon=epsilon)
+        x = block(x, epsilon, centred, **within(given, f"blocks.{n}."), **settings, **seen)
+    x = norm(x, **within(given, "norm."), epsilon=epsilon, centred=centred)
     return cross_entropy(x @ given.get("head.w_lm", given["embedding.token"].T), targets)
 
 

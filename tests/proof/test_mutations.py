@@ -231,10 +231,10 @@ def test_it_is_planted_where_its_layer_is_called() -> None:
     heads = ["multi_head_attention", "grouped_queries"]
     turned = ["llama", "mistral", "qwen2", "qwen3"]
     for name, layers in {
-        "softmax_plain_mean": ["softmax", *attention, *heads, "block", "gpt", "gpt2", *turned],
+        "softmax_plain_mean": ["softmax", *attention, *heads, "block", "gpt", "gpt2", *turned, "nanogpt"],
         "silu_as_a_relu": ["silu", "swiglu", "block", "gpt", *turned],
-        "truth_not_subtracted": ["cross_entropy", "linear_cross_entropy", "gpt", "gpt2", *turned],
-        "gelu_as_a_relu": ["gelu", "mlp", "gpt2"],
+        "truth_not_subtracted": ["cross_entropy", "linear_cross_entropy", "gpt", "gpt2", *turned, "nanogpt"],
+        "gelu_as_a_relu": ["gelu", "mlp", "gpt2", "nanogpt"],
         "db_of_the_first_row": ["bias", "grouped_queries", "mlp", "gpt2", "qwen2"],
         "rotary_turned_forwards": ["rotary", "grouped_queries", *turned],
     }.items():

@@ -60,6 +60,8 @@ class ModelConfig(Settings):
     """The first blocks that have no window."""
     feed_forward: Literal["swiglu", "gelu"] = "swiglu"
     """`swiglu`: gated, three matrices; `gelu`: GPT-2's, two matrices with biases."""
+    bias: bool = True
+    """Offsets of LayerNorm, and biases of `gelu`'s two matrices; false: none."""
     tied: bool = False
     """The head is the token embedding, transposed."""
     residual: bool = True

@@ -1,5 +1,7 @@
 """The feed-forward layer of a block: SwiGLU, or GPT-2's with a GELU, by its parameters."""
 
+from typing import Any
+
 from jaxtyping import Inexact
 
 from ..layers import (
@@ -32,6 +34,7 @@ def feed_forward_backward(
 ) -> tuple[Inexact[Array, "*batch C"], FeedForwardParameters]:
     """dx, and the gradients of the parameters in the form in which the forward took them."""
     if isinstance(cache, MlpCache):
+        dmlp: list[Any]  # None where there is no such bias
         dx, *dmlp = mlp_backward(dy, cache, tap=tap)
         return dx, MlpParameters(*dmlp)
     dx, *dswiglu = swiglu_backward(dy, cache, tap=tap)

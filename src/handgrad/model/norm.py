@@ -15,7 +15,7 @@ from ..layers import (
     rms_norm_backward,
     rms_norm_forward,
 )
-from .parameters import NormParameters
+from .parameters import LayerNormParameters, NormParameters, RmsNormParameters
 
 
 class NormCache(NamedTuple):
@@ -25,15 +25,15 @@ class NormCache(NamedTuple):
 def norm_forward(
     x: Inexact[Array, "*batch C"], parameters: NormParameters | None, epsilon: float, tap: Tap = no_tap
 ) -> tuple[Inexact[Array, "*batch C"], NormCache]:
-    """LayerNorm, or RMSNorm where there is no beta; x itself where there are no parameters. Tap: `output`."""
+    """What the parameters are of; x itself where there are none. Tap: `output`."""
     if parameters is None:
         return x, NormCache(None)
     y: Array
     inner: LayerNormCache | RmsNormCache
-    if parameters.beta is None:
-        y, inner = rms_norm_forward(x, parameters.gamma, epsilon=epsilon)
+    if isinstance(parameters, RmsNormParameters):
+        y, inner = rms_norm_forward(x, *parameters, epsilon=epsilon)
     else:
-        y, inner = layer_norm_forward(x, parameters.gamma, parameters.beta, epsilon=epsilon)
+        y, inner = layer_norm_forward(x, *parameters, epsilon=epsilon)
     return tap("output", y), NormCache(inner)
 
 
@@ -46,6 +46,6 @@ def norm_backward(
     dnormed = tap("output", dy)
     if isinstance(cache.inner, RmsNormCache):
         dx, dgamma = rms_norm_backward(dnormed, cache.inner)
-        return dx, NormParameters(dgamma, None)
+        return dx, RmsNormParameters(dgamma)
     dx, dgamma, dbeta = layer_norm_backward(dnormed, cache.inner)
-    return dx, NormParameters(dgamma, dbeta)
+    return dx, LayerNormParameters(dgamma, dbeta)

@@ -15,10 +15,16 @@ from ..layers import Array
 from .config import ModelConfig
 
 
-class NormParameters(NamedTuple):
+class LayerNormParameters(NamedTuple):
     gamma: Array
     beta: Array | None
-    """LayerNorm's; RMSNorm has none."""
+
+
+class RmsNormParameters(NamedTuple):
+    gamma: Array
+
+
+NormParameters = LayerNormParameters | RmsNormParameters
 
 
 class AttentionParameters(NamedTuple):
@@ -43,8 +49,8 @@ class SwigluParameters(NamedTuple):
 class MlpParameters(NamedTuple):
     w_up: Array
     w_down: Array
-    b_up: Array
-    b_down: Array
+    b_up: Array | None
+    b_down: Array | None
 
 
 FeedForwardParameters = SwigluParameters | MlpParameters
@@ -87,9 +93,10 @@ def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTPar
     def norm(scope: str) -> NormParameters | None:
         if config.norm == "none":
             return None
-        return NormParameters(
-            make(f"{scope}.gamma", (C,)), make(f"{scope}.beta", (C,)) if config.norm == "layer" else None
-        )
+        gamma = make(f"{scope}.gamma", (C,))
+        if config.norm == "rms":
+            return RmsNormParameters(gamma)
+        return LayerNormParameters(gamma, make(f"{scope}.beta", (C,)) if config.bias else None)
 
     def attention(scope: str) -> AttentionParameters:
         return AttentionParameters(
@@ -103,8 +110,8 @@ def build_tree(config: ModelConfig, make: Callable[[str, Shape], Any]) -> GPTPar
             return MlpParameters(
                 make(f"{scope}.w_up", (C, F)),
                 make(f"{scope}.w_down", (F, C)),
-                make(f"{scope}.b_up", (F,)),
-                make(f"{scope}.b_down", (C,)),
+                make(f"{scope}.b_up", (F,)) if config.bias else None,
+                make(f"{scope}.b_down", (C,)) if config.bias else None,
             )
         return SwigluParameters(
             make(f"{scope}.w_gate", (C, F)), make(f"{scope}.w_up", (C, F)), make(f"{scope}.w_down", (F, C))

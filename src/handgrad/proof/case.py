@@ -35,7 +35,7 @@ class Case(NamedTuple):
     def settings(self) -> dict[str, float | int]:
         """The numbers among what is given; of a model's config what neither shapes nor names of its parameters say."""
         config = self.given.get("config")
-        given = _attention_of(config) if config else self.given
+        given = _given_by(config) if config else self.given
         given = {name: x for name, x in given.items() if name != "rotary"} | _numbers_of(given.get("rotary"))
         return {name: x for name, x in given.items() if isinstance(x, int | float)}
 
@@ -66,13 +66,14 @@ class Case(NamedTuple):
         return dict(zip(self.inputs, (dx for dx in gradients if dx is not None), strict=True))
 
 
-def _attention_of(config: ModelConfig) -> dict[str, Any]:
-    """What a block gives its attention, with what is as usual left out."""
+def _given_by(config: ModelConfig) -> dict[str, Any]:
+    """What a block gives its attention, and which norm it is that has a gain alone; what is as usual is left out."""
     usual = ModelConfig(layers=1, heads=1, width=1, hidden=1, context=1, vocabulary=1)
     fields = {"window": "window", "full_blocks": "full_blocks", "epsilon": "norm_epsilon"}
     unusual = {name: x for name, field in fields.items() if (x := getattr(config, field)) != getattr(usual, field)}
     scale = {} if config.score_scale else {"scale": 1.0}
-    return {"heads": config.heads, "rotary": config.rotary} | unusual | scale
+    centred = {"centred": 1} if config.norm == "layer" and not config.bias else {}
+    return {"heads": config.heads, "rotary": config.rotary} | unusual | scale | centred
 
 
 def given_of(settings: Mapping[str, float | int]) -> dict[str, Any]:

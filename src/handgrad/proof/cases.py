@@ -18,7 +18,7 @@ LAYER_OF = {
     "window_attention": "causal_attention",
     "attention_tiles": "causal_attention",
     "grouped_queries": "multi_head_attention",
-    **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3"), "gpt"),
+    **dict.fromkeys(("gpt2", "llama", "mistral", "qwen2", "qwen3", "nanogpt"), "gpt"),
 }
 """The layer of those cases that are not called by its name."""
 

@@ -108,6 +108,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "key_value_heads": 1,
         "head_width": 2,
     },
+    "nanogpt": {"feed_forward": "gelu", "bias": False, "tied": True},
 }
 """What sets the models of today apart from the default: fields of `ModelConfig`."""
 
@@ -135,12 +136,15 @@ def positions(make: Maker, start: int = 0) -> Case:
     return Case(layers.positions_forward, layers.positions_backward, inputs, {"start": start})
 
 
-def layer_norm(make: Maker, scale: float = 1.0, offset: float = 0.0, equal_rows: bool = False) -> Case:
+def layer_norm(
+    make: Maker, scale: float = 1.0, offset: float = 0.0, equal_rows: bool = False, biased: bool = True
+) -> Case:
+    """`offset`: of all x; `biased`: whether there is a beta."""
     B, T, C, *_ = make.sizes
     x = make.normal(B, T, C, scale=scale, offset=offset)
     if equal_rows:
         x = np.repeat(x[..., :1], C, axis=-1)
-    inputs = {"x": x, "gamma": make.normal(C), "beta": make.normal(C)}
+    inputs = {"x": x, "gamma": make.normal(C)} | ({"beta": make.normal(C)} if biased else {})
     return Case(layers.layer_norm_forward, layers.layer_norm_backward, inputs)
 
 
@@ -202,14 +206,11 @@ def gelu(make: Maker, scale: float = 1.0, offset: float = 0.0) -> Case:
     return Case(layers.gelu_forward, layers.gelu_backward, {"x": make.normal(B, T, F, scale=scale, offset=offset)})
 
 
-def mlp(make: Maker) -> Case:
+def mlp(make: Maker, biased: bool = True) -> Case:
     B, T, C, _, F, _ = make.sizes
-    weights = {
-        "w_up": make.weights(C, F),
-        "w_down": make.weights(F, C),
-        "b_up": make.normal(F),
-        "b_down": make.normal(C),
-    }
+    weights = {"w_up": make.weights(C, F), "w_down": make.weights(F, C)}
+    if biased:
+        weights |= {"b_up": make.normal(F), "b_down": make.normal(C)}
     return Case(layers.mlp_forward, layers.mlp_backward, {"x": make.normal(B, T, C), **weights})
 
 

@@ -45,15 +45,17 @@ _loss, _loss_back = layers.linear_cross_entropy_forward, layers.linear_cross_ent
 def sites_of(case: Case) -> Sites:
     """The tensors of a model of the case's parts, by their names, those of a block by their names within it.
 
-    The names of a model's parameters, or of a layer's by itself, tell its parts; but for the rotation, which has none.
+    The names of a model's parameters, or of a layer's by itself, tell its parts; but for the rotation, which has none,
+    and which norm it is.
     """
     config = case.given.get("config")
     rotary = config.rotary if config else case.given.get("rotary")
-    return _sites(frozenset(name.rpartition(".")[2] for name in case.inputs), rotary is not None)
+    norm = config.norm if config else "none"
+    return _sites(frozenset(name.rpartition(".")[2] for name in case.inputs), rotary is not None, norm)
 
 
 @cache
-def _sites(parameters: frozenset[str], rotary: bool) -> Sites:
+def _sites(parameters: frozenset[str], rotary: bool, norm: str) -> Sites:
     gated, tied, learned = "w_gate" in parameters, "w_lm" not in parameters, "position" in parameters
     embedding = layers.positions_forward if learned else layers.embedding_forward
     dtoken = Source(with_head, "dtoken") if tied else Source(layers.embedding_backward, "dtable")
@@ -61,7 +63,7 @@ def _sites(parameters: frozenset[str], rotary: bool) -> Sites:
         "embedding.output": Site("B T C", Source(embedding, "y"), Source(block_backward, "dx")),
         "embedding.token": Site("V C", None, dtoken, "embedding.output"),
         "embedding.position": _parameter("context C", layers.positions_backward, "dtable", "embedding.output"),
-        **_norm("norm_1", parameters, _attend_back),
+        **_norm("norm_1", norm, _attend_back),
         **_heads("q", "B H T D", "HD", parameters, rotary),
         **_heads("k", "B G S D", "GD", parameters, rotary),
         **_heads("v", "B G S D", "GD", parameters, rotary=False),
@@ -75,10 +77,10 @@ def _sites(parameters: frozenset[str], rotary: bool) -> Sites:
         "attention.w_o": _parameter("HD C", _attend_back, "dw_o", "attention.output"),
         "attention.b_o": _parameter("C", _attend_back, "db_o", "attention.output"),
         "residual_1": Site("B T C", Source(block_forward, "residual_1"), Source(block_backward, "dresidual_1")),
-        **_norm("norm_2", parameters, _gated_back if gated else _fed_back),
+        **_norm("norm_2", norm, _gated_back if gated else _fed_back),
         **(_swiglu() if gated else _mlp()),
         "residual_2": Site("B T C", Source(block_forward, "residual_2"), Source(block_backward, "dx")),
-        **_norm("norm", parameters, _loss_back),
+        **_norm("norm", norm, _loss_back),
         "head.logits": Site("B T V", Source(_loss, "logits"), Source(layers.cross_entropy_backward, "dlogits")),
         "head.w_lm": _parameter("C V", _loss_back, "dw", "head.logits"),
         "loss": Site("", Source(_loss, "loss"), None),
@@ -90,13 +92,13 @@ def _parameter(axes: str, function: Function, symbol: str, follows: str) -> Site
     return Site(axes, None, Source(function, symbol), follows)
 
 
-def _norm(scope: str, parameters: Collection[str], reader: Function) -> Sites:
+def _norm(scope: str, norm: str, reader: Function) -> Sites:
     """A norm, whose output only `reader`'s layer reads; nothing where there is none."""
-    if "gamma" not in parameters:
+    if norm == "none":
         return {}
     of_rows: tuple[Function, Function] = layers.rms_norm_forward, layers.rms_norm_backward
     of_centred_rows = layers.layer_norm_forward, layers.layer_norm_backward
-    forward, backward = of_centred_rows if "beta" in parameters else of_rows
+    forward, backward = of_centred_rows if norm == "layer" else of_rows
     return {
         f"{scope}.output": Site("B T C", Source(forward, "y"), Source(reader, "dx")),
         f"{scope}.gamma": _parameter("C", backward, "dgamma", f"{scope}.output"),

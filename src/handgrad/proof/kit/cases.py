@@ -69,6 +69,7 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
     | {
         "equal_rows": (partial(layer_norm, equal_rows=True), PLAIN),
         "offset": (partial(layer_norm, offset=16.0), PLAIN),
+        "unbiased": (partial(layer_norm, biased=False), PLAIN),
     },
     "rms_norm": {name: (rms_norm, sizes) for name, sizes in SHAPES.items()}
     | {
@@ -115,7 +116,7 @@ VARIANTS: dict[str, dict[str, tuple[Draw, Sizes]]] = {
         "tiny": (partial(gelu, scale=TINY), PLAIN),
         "left": (partial(gelu, scale=0.25, offset=-2.0), PLAIN),
     },
-    "mlp": {name: (mlp, sizes) for name, sizes in SHAPES.items()},
+    "mlp": {name: (mlp, sizes) for name, sizes in SHAPES.items()} | {"unbiased": (partial(mlp, biased=False), PLAIN)},
     "silu": {name: (silu, sizes) for name, sizes in SHAPES.items()}
     | {"huge": (partial(silu, scale=100.0), PLAIN), "tiny": (partial(silu, scale=TINY), PLAIN)},
     "swiglu": {name: (swiglu, sizes) for name, sizes in SHAPES.items()},

@@ -49,8 +49,9 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float = 1e-5) -> Tensor:
-    return F.layer_norm(wide(x), gamma.shape, wide(gamma), wide(beta), eps=epsilon).to(x.dtype)
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None = None, epsilon: float = 1e-5) -> Tensor:
+    offset = None if beta is None else wide(beta)
+    return F.layer_norm(wide(x), gamma.shape, wide(gamma), offset, eps=epsilon).to(x.dtype)
 
 
 def rms_norm(x: Tensor, gamma: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -139,7 +140,7 @@ def gelu(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-def mlp(x: Tensor, w_up: Tensor, w_down: Tensor, b_up: Tensor, b_down: Tensor) -> Tensor:
+def mlp(x: Tensor, w_up: Tensor, w_down: Tensor, b_up: Tensor | float = 0.0, b_down: Tensor | float = 0.0) -> Tensor:
     return gelu(x @ w_up + b_up) @ w_down + b_down
 
 
@@ -156,25 +157,27 @@ def linear_cross_entropy(x: Tensor, w: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(x @ w, targets)
 
 
-def norm(x: Tensor, epsilon: float = 1e-5, **parameters: Tensor) -> Tensor:
-    return (layer_norm if "beta" in parameters else rms_norm)(x, **parameters, epsilon=epsilon)
+def norm(x: Tensor, epsilon: float = 1e-5, centred: int = 0, **parameters: Tensor) -> Tensor:
+    return (layer_norm if centred or "beta" in parameters else rms_norm)(x, **parameters, epsilon=epsilon)
 
 
 def feed_forward(x: Tensor, **parameters: Tensor) -> Tensor:
     return (swiglu if "w_gate" in parameters else mlp)(x, **parameters)
 
 
-def block(x: Tensor, heads: int, epsilon: float = 1e-5, **given: Any) -> Tensor:
+def block(x: Tensor, heads: int, epsilon: float = 1e-5, centred: int = 0, **given: Any) -> Tensor:
     settings = {name: setting for name, setting in given.items() if not isinstance(setting, Tensor)}
-    normed = norm(x, epsilon, **within(given, "norm_1."))
+    normed = norm(x, epsilon, centred, **within(given, "norm_1."))
     x = x + multi_head_attention(normed, **within(given, "attention."), **settings, heads=heads, epsilon=epsilon)
-    return x + feed_forward(norm(x, epsilon, **within(given, "norm_2.")), **within(given, "feed_forward."))
+    normed = norm(x, epsilon, centred, **within(given, "norm_2."))
+    return x + feed_forward(normed, **within(given, "feed_forward."))
 
 
 def gpt(
     tokens: Tensor,
     targets: Tensor,
     epsilon: float = 1e-5,
+    centred: int = 0,
     window: int | None = None,
     full_blocks: int = 0,
     **given: Any,
@@ -185,9 +188,9 @@ def gpt(
         x = positions(x, given["embedding.position"])
     for n in range(len({name.split(".")[1] for name in given if name.startswith("blocks.")})):
         seen = window if n >= full_blocks else None
-        x = block(x, epsilon=epsilon, window=seen, **within(given, f"blocks.{n}."), **settings)
+        x = block(x, epsilon=epsilon, centred=centred, window=seen, **within(given, f"blocks.{n}."), **settings)
     head = given["head.w_lm"] if "head.w_lm" in given else given["embedding.token"].T  # tied
-    return linear_cross_entropy(norm(x, epsilon, **within(given, "norm.")), head, targets)
+    return linear_cross_entropy(norm(x, epsilon, centred, **within(given, "norm.")), head, targets)
 
 
 LAYERS: dict[str, Callable[..., Tensor]] = {
