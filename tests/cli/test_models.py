@@ -218,6 +218,20 @@ def test_a_fresh_run_of_gpt2s_architecture_has_one(cli: Cli, text: Path) -> None
     assert handgrad.load("theirs").config == handgrad.load("run").config
 
 
+def test_a_run_of_nanogpts_architecture_has_no_bias_and_no_counterpart(cli: Cli, text: Path) -> None:
+    fields = ["layers=1", "heads=2", "width=8", "hidden=8", "context=8", "feed_forward=gelu", "bias=false", "tied=true"]
+    options = [x for field in [*fields, "init=normal"] for x in ("--set", field)]
+    done(cli("train", "--data", text.name, "--out", "run", *SHORT, *options))
+    kinds = {name.rpartition(".")[2] for name in handgrad.load("run").parameters}
+    assert kinds == {"token", "position", "gamma", "w_q", "w_k", "w_v", "w_o", "w_up", "w_down"}
+    done(cli("check", "run"))
+    assert line(cli("export", "run", "--out", "theirs")) == (
+        "no model of transformers has this architecture; the nearest, gpt2, has "
+        "attention_bias all (here none), bias True (here False)"
+    )
+    assert not Path("theirs").exists()
+
+
 # generate
 
 

@@ -469,6 +469,7 @@ def test_what_is_written_is_read_as_the_same(name: str) -> None:
 
 
 SEED: dict[str, Any] = {"layers": 2, "heads": 2, "width": 8, "hidden": 12, "context": 16, "vocabulary": 32}
+GPT2_PARTS = SEED | {"feed_forward": "gelu", "attention_bias": "all"}
 ROTARY = SEED | {"positions": "rotary", "norm": "rms"}
 
 
@@ -477,6 +478,11 @@ ROTARY = SEED | {"positions": "rotary", "norm": "rms"}
     [
         (SEED, "the nearest, gpt2, has feed_forward gelu (here swiglu), attention_bias all (here none)"),
         (SEED | {"feed_forward": "gelu"}, "the nearest, gpt2, has attention_bias all (here none)"),
+        (GPT2_PARTS | {"bias": False}, "the nearest, gpt2, has bias True (here False)"),
+        (
+            SEED | {"feed_forward": "gelu", "tied": True, "bias": False},
+            "the nearest, gpt2, has attention_bias all (here none), bias True (here False)",
+        ),
         (ROTARY | {"residual": False}, "the nearest, llama, has residual True (here False)"),
         (ROTARY | {"norm": "none"}, "the nearest, llama, has norm rms (here none)"),
         (ROTARY | {"norm": "layer"}, "the nearest, llama, has norm rms (here layer)"),
@@ -504,6 +510,11 @@ def test_what_has_no_counterpart_is_refused_with_its_part(fields: dict[str, Any]
         write_config(ModelConfig(**fields), NO_TOKENS, "float32")
     assert str(raised.value).startswith("no model of transformers has this architecture; ")
     assert str(raised.value).endswith(message)
+
+
+def test_where_there_is_nothing_to_have_a_bias_it_does_not_matter() -> None:
+    family, _ = write_config(ModelConfig(**ROTARY | {"bias": False}), NO_TOKENS, "float32")
+    assert family.model_type == "llama"
 
 
 def test_a_window_of_some_blocks_is_qwens() -> None:

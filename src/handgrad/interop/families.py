@@ -69,7 +69,7 @@ GPT2 = Family(
         "tie_word_embeddings": "tied",
     },
     {"layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "tie_word_embeddings": True},
-    {"positions": "learned", "norm": "layer", "feed_forward": "gelu", "attention_bias": "all"},
+    {"positions": "learned", "norm": "layer", "feed_forward": "gelu", "attention_bias": "all", "bias": True},
     {
         **_each(
             {
