@@ -56,7 +56,7 @@ def folder_contest(model: Path, batch: int, threads: int) -> Contest:
 
 def prepare(folder: Path, size: Size, batch: int, threads: int) -> None:
     """The same weights for all; each begins with token 0, takes the likeliest token, and fills the context."""
-    (folder / WEIGHTS).write_bytes(tensors_to_bytes({"": initial_parameters(size.model)}))
+    (folder / WEIGHTS).write_bytes(tensors_to_bytes(initial_parameters(size.model)))
     write_plan(folder, model=size.model.to_dict(), batch=batch, tokens=size.model.context, threads=threads)
 
 

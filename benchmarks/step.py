@@ -52,7 +52,7 @@ def prepare(folder: Path, size: Size, rounds: int, threads: int) -> None:
     ]
     np.save(folder / TOKENS, tokens)
     np.save(folder / BATCHES, [np.hstack([batch.tokens, batch.targets[:, -1:]]) for batch in batches])
-    (folder / WEIGHTS).write_bytes(tensors_to_bytes({"": initial_parameters(model)}))
+    (folder / WEIGHTS).write_bytes(tensors_to_bytes(initial_parameters(model)))
     write_plan(folder, model=model.to_dict(), training=training.to_dict(), steps=size.steps, threads=threads)
 
 

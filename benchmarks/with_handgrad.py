@@ -105,5 +105,5 @@ def _attention(folder: Path, tap: Tap) -> Callable[[], Turn]:
 
 def _model(folder: Path) -> Model:
     config = ModelConfig(**vars(read_plan(folder).model))
-    (parameters,) = load_parameters(folder / WEIGHTS, config)
+    parameters = load_parameters(folder / WEIGHTS, config)
     return Model(config, parameters, Tokenizer.of_bytes())  # nobody asks the tokenizer

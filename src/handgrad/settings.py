@@ -37,6 +37,7 @@ Count = Annotated[int, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
 NonNegative = Annotated[float, Bounds(at_least=0)]
 Decay = Annotated[float, Bounds(at_least=0, below=1)]
+Share = Annotated[float, Bounds(at_least=0, below=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

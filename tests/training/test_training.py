@@ -27,6 +27,7 @@ from handgrad.training import (
     training_batch,
     windows_per_epoch,
 )
+from handgrad.training.optimizers import Optimizer
 from handgrad.training.shards import GradientSum
 
 CONFIG = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=6, vocabulary=7)
@@ -60,7 +61,7 @@ def test_adamw_is_its_formula() -> None:
 def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for chunk in (1 << 16, 7, 1):
-        monkeypatch.setattr("handgrad.training.adamw.CHUNK", chunk)
+        monkeypatch.setattr("handgrad.training.optimizers.adamw.CHUNK", chunk)
         parameters = initial_parameters(CONFIG)
         optimizer = AdamW(parameters, TrainingConfig())
         for seed in range(3):
@@ -263,11 +264,11 @@ def test_each_shard_is_worked_on_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_update_has_the_rate_of_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = []
 
-    def recorded(self: AdamW, gradients: GPTParameters, rate: float, *others: Any) -> None:
+    def recorded(self: Optimizer, gradients: GPTParameters, rate: float, *others: Any) -> None:
         rates.append(rate)
         self.steps += 1
 
-    monkeypatch.setattr(AdamW, "step", recorded)
+    monkeypatch.setattr(Optimizer, "step", recorded)
     trainer = new_trainer(TEXT, steps=6, warmup=2, evaluations=1, **TINY)
     list(trainer.run())
     assert rates == [learning_rate(step, trainer.config) for step in range(1, 7)]
@@ -305,11 +306,11 @@ def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPat
     scales: list[float] = []
     norms: list[float] = []
 
-    def recorded(self: AdamW, gradients: GPTParameters, rate: float, scale: float, *others: Any) -> None:
+    def recorded(self: Optimizer, gradients: GPTParameters, rate: float, scale: float, *others: Any) -> None:
         scales.append(scale)
         norms.append(float(np.linalg.norm(flat(gradients, self.parameters.config))))
 
-    monkeypatch.setattr(AdamW, "step", recorded)
+    monkeypatch.setattr(Optimizer, "step", recorded)
     for clip in (1e-3, 1e9):
         progress = in_float64(TrainingConfig(clip=clip)).step()
         assert progress.gradient_norm == pytest.approx(norms[-1], rel=1e-12)

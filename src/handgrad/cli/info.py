@@ -56,7 +56,7 @@ def info(run: RunFolder) -> None:
         f"Memory to train with batches of {training.batch} × {length}{in_parts}": [
             ("weights", _size(needed.weights)),
             ("gradients", _size(needed.gradients), "their sum, and what each shard adds to it at a time"),
-            ("moments", _size(needed.moments), "AdamW's two running means"),
+            ("moments", _size(needed.moments), "the running means that the optimizer keeps"),
             ("activations", _size(needed.activations), "what the backward needs of the forward"),
             ("all", _size(needed.training), "without Python, NumPy, and what lives only within a layer"),
         ],

@@ -20,6 +20,7 @@ from .parameters import (
     BlockParameters,
     GPTParameters,
     Parameters,
+    Shape,
     build_tree,
     join_parts,
     leaves,
@@ -27,7 +28,7 @@ from .parameters import (
     parameters_by_part,
 )
 from .tokenizer import Tokenizer
-from .weights import load_metadata, load_parameters, open_tensors, require_finite, tensors_to_bytes
+from .weights import load_metadata, load_parameters, load_tensors, open_tensors, require_finite, tensors_to_bytes
 
 __all__ = [
     "CONFIG_FILE",
@@ -41,6 +42,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "Parameters",
+    "Shape",
     "SpecialTokens",
     "Tokenizer",
     "block_backward",
@@ -55,6 +57,7 @@ __all__ = [
     "load",
     "load_metadata",
     "load_parameters",
+    "load_tensors",
     "load_tokenizer",
     "loss_backward",
     "loss_backward_parts",

@@ -127,7 +127,7 @@ class Model:
         return {
             CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode(),
             TOKENIZER_FILE: (self.tokenizer.to_json() + "\n").encode(),
-            WEIGHTS_FILE: tensors_to_bytes({"": self.parameters}),
+            WEIGHTS_FILE: tensors_to_bytes(self.parameters),
         }
 
     def _drawn(
@@ -187,7 +187,7 @@ def load(path: str | PathLike[str]) -> Model:
     require_folder(folder)
     config, special = _read_config(folder / CONFIG_FILE)
     tokenizer = load_tokenizer(folder, config)
-    (parameters,) = load_parameters(folder / WEIGHTS_FILE, config)
+    parameters = load_parameters(folder / WEIGHTS_FILE, config)
     check_unless_being_written(folder, (CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE))
     return Model(config, parameters, tokenizer, special)
 

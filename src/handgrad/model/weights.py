@@ -1,6 +1,6 @@
 """Weights on disk: a safetensors file with one tensor for each parameter name."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,13 @@ LFS_POINTER = b"version https://git-lfs"
 DTYPES = {"F32": np.float32, "F64": np.float64}
 
 
-def tensors_to_bytes(groups: Mapping[str, Parameters], metadata: str | None = None) -> bytes:
-    """A safetensors file with every tensor under its name, after the prefix of its group; the same bytes each time.
+def tensors_to_bytes(tensors: Mapping[str, Array], metadata: str | None = None) -> bytes:
+    """A safetensors file with every tensor under its name; the same bytes each time.
 
     The metadata is one text under one key: the library does not keep the order of several.
     """
-    tensors = {
-        f"{prefix}{name}": np.ascontiguousarray(x) for prefix, group in groups.items() for name, x in group.items()
-    }
-    return safetensors.numpy.save(tensors, None if metadata is None else {METADATA_KEY: metadata})
+    contiguous = {name: np.ascontiguousarray(x) for name, x in tensors.items()}
+    return safetensors.numpy.save(contiguous, None if metadata is None else {METADATA_KEY: metadata})
 
 
 def load_metadata(path: Path) -> str:
@@ -36,22 +34,29 @@ def load_metadata(path: Path) -> str:
         return str((file.metadata() or {}).get(METADATA_KEY, ""))
 
 
-def load_parameters(path: Path, config: ModelConfig, prefixes: Sequence[str] = ("",)) -> list[Parameters]:
-    """Read the tensors of a config, once for each prefix, in the dtype of the file.
+def load_parameters(path: Path, config: ModelConfig) -> Parameters:
+    """Read the tensors of a config, in the dtype of the file.
 
     A `WeightsError` names the tensor that is missing, not expected, of another shape than the config says, or not
     finite.
     """
     with open_tensors(path) as file:
-        names = list(file.keys())
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        dtypes = {file.get_slice(name).get_dtype() for name in names}
-        _compare(path, found, dtypes, config, prefixes)
-        groups = [Parameters(config, dtype=DTYPES[min(dtypes)]) for _ in prefixes]
-        for prefix, group in zip(prefixes, groups, strict=True):
-            for name, tensor in group.items():
-                tensor[...] = require_finite(file.get_tensor(f"{prefix}{name}"), path, f"{prefix}{name}")
-        return groups
+        count = len(file.keys())
+        if config.layers > count:  # before a table of the config's size is made
+            raise WeightsError(f"{path}: {count} tensors are too few for layers: {config.layers}")
+        dtype = _compare(path, file, named_shapes(config))
+        parameters = Parameters(config, dtype=dtype)
+        _read(path, file, parameters)
+        return parameters
+
+
+def load_tensors(path: Path, targets: Mapping[str, Array]) -> None:
+    """Read tensors into these arrays; a `WeightsError` as above."""
+    with open_tensors(path) as file:
+        dtype = _compare(path, file, {name: x.shape for name, x in targets.items()})
+        if wrong := [x.dtype for x in targets.values() if x.dtype != dtype]:
+            raise WeightsError(f"{path}: tensors of dtype {dtype}; expected {wrong[0]}")
+        _read(path, file, targets)
 
 
 def require_finite(x: Array, path: Path, name: str) -> Array:
@@ -78,14 +83,11 @@ def open_tensors(path: Path) -> Iterator[Any]:
         raise WeightsError(f"{path}: {error.strerror or error}") from None
 
 
-def _compare(
-    path: Path, found: dict[str, Shape], dtypes: set[str], config: ModelConfig, prefixes: Sequence[str]
-) -> None:
-    """Refuse what differs from the config, before anything of the config's size is allocated."""
-    if config.layers > len(found):
-        raise WeightsError(f"{path}: {len(found)} tensors are too few for layers: {config.layers}")
-    shapes = named_shapes(config)
-    expected = {f"{prefix}{name}": shape for prefix in prefixes for name, shape in shapes.items()}
+def _compare(path: Path, file: Any, expected: Mapping[str, Shape]) -> np.dtype[Any]:
+    """The dtype of all tensors; what differs from the shapes is refused, before anything of their size is allocated."""
+    names = list(file.keys())
+    found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    dtypes = {file.get_slice(name).get_dtype() for name in names}
     if missing := expected.keys() - found.keys():
         raise WeightsError(f"{path}: missing tensor {listed(missing)}")
     if extra := found.keys() - expected.keys():
@@ -95,3 +97,9 @@ def _compare(
             raise WeightsError(f"{path}: {name} has shape {found[name]}; the config says {shape}")
     if len(dtypes) != 1 or not dtypes <= DTYPES.keys():
         raise WeightsError(f"{path}: tensors of dtype {listed(dtypes)}; expected all F32 or all F64")
+    return np.dtype(DTYPES[min(dtypes)])
+
+
+def _read(path: Path, file: Any, targets: Mapping[str, Array]) -> None:
+    for name, target in targets.items():
+        target[...] = require_finite(file.get_tensor(name), path, name)

@@ -1,6 +1,5 @@
 """Training on a text: the loop, AdamW, the learning rate's schedule, batches; runs that are kept in a folder."""
 
-from .adamw import AdamW
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
 from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position
 from .config import RECORD_FILE, TrainingConfig
@@ -8,6 +7,7 @@ from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
 from .metrics import best_of, evaluations, follow_metrics, read_metrics, smoothed
+from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
@@ -32,6 +32,7 @@ __all__ = [
     "Data",
     "Evaluation",
     "Memory",
+    "Muon",
     "Passage",
     "Progress",
     "Recipe",

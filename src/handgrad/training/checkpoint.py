@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..errors import DamagedError, HandgradError, WeightsError
 from ..files import CHECKSUMS_FILE, check_together, flush_folder, naming, read_file, write_atomically, write_together
-from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_parameters, tensors_to_bytes
+from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_tensors, tensors_to_bytes
 from .batches import windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
@@ -25,7 +25,6 @@ from .trainer import Trainer
 OPTIMIZER_FILE = "optimizer.safetensors"
 PREVIOUS = "previous"
 FILES = (CONFIG_FILE, TOKENIZER_FILE, RECORD_FILE, OPTIMIZER_FILE, WEIGHTS_FILE)
-MOMENTS = ("mean/", "mean_square/")
 
 
 class Best(NamedTuple):
@@ -37,12 +36,11 @@ class Best(NamedTuple):
 
 def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best | None) -> None:
     """Write a checkpoint; the one that is there, if it is whole, becomes the one before."""
-    moments = (trainer.optimizer.mean, trainer.optimizer.mean_square)
     state = json.dumps(_state(trainer, best), sort_keys=True)
     files = {
         **trainer.model.files(),
         RECORD_FILE: record.to_bytes(),
-        OPTIMIZER_FILE: tensors_to_bytes(dict(zip(MOMENTS, moments, strict=True)), state),
+        OPTIMIZER_FILE: tensors_to_bytes(trainer.optimizer.state, state),
     }
     if damage_of(folder) is None:
         _keep(folder)
@@ -79,9 +77,8 @@ def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int 
     training = record.recipe.training
     corpus = make_corpus(text, model.tokenizer, training.sequence(model.config.context))
     trainer = Trainer(model, corpus, training, threads)
-    optimizer = trainer.optimizer
-    optimizer.mean, optimizer.mean_square = load_parameters(folder / OPTIMIZER_FILE, model.config, MOMENTS)
-    optimizer.steps, best = read_position(folder)
+    load_tensors(folder / OPTIMIZER_FILE, trainer.optimizer.state)
+    trainer.optimizer.steps, best = read_position(folder)
     return trainer, best
 
 

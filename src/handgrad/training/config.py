@@ -1,10 +1,11 @@
 """How a model is trained."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import ConfigError
 from ..machine import cores
-from ..settings import Count, Decay, NonNegative, Positive, Settings, Size
+from ..settings import Count, Decay, NonNegative, Positive, Settings, Share, Size
 
 RECORD_FILE = "training.json"
 """What made a run, in its folder; a folder that has it is a run's."""
@@ -26,16 +27,22 @@ class TrainingConfig(Settings):
     """Tokens in a sequence, at most the model's context; 0: as many as the context."""
     accumulation: Size = 1
     """Parts of a batch that are worked off one after the other, their gradients added up: less memory, same update."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`adamw`, or for the matrices within blocks `muon`, which learns more in a step."""
     learning_rate: Positive = 2e-3
     """The peak, reached at the end of the warm-up."""
     final_learning_rate: NonNegative = 1e-4
-    """Where the cosine ends."""
+    """Where the schedule ends."""
     warmup: Count = 100
     """Updates during which the learning rate rises; at most half of all."""
+    hold: Share = 0.0
+    """The share of the updates after the warm-up for which the learning rate stays at its peak."""
     beta_1: Decay = 0.9
     """Decay of the running mean of the gradients."""
     beta_2: Decay = 0.99
     """Decay of the running mean of their squares."""
+    momentum: Decay = 0.95
+    """Decay of the running mean of the gradients that `muon` follows."""
     weight_decay: NonNegative = 0.1
     """Of matrices only."""
     clip: Positive = 1.0

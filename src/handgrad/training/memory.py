@@ -1,5 +1,6 @@
 """How much memory a model takes, to decode and to train."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from ..layers import Array
 from ..machine import memory_size
 from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
+from .optimizers import OPTIMIZERS
 
 LONGEST = 1024
 """Positions of a forward pass that is only counted; beyond, what it keeps grows in proportion."""
@@ -23,7 +25,7 @@ class Memory(NamedTuple):
     gradients: int
     """Their sum, and on the way to it those of the largest part of the model, of each shard: with a thread for each."""
     moments: int
-    """AdamW's two running means."""
+    """The running means that the optimizer keeps."""
     activations: int
     """What the forward keeps for the backward, of all sequences that are worked on at once."""
 
@@ -50,12 +52,13 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     whole, block = (_nbytes(part, shared) for part in (cache, cache.trunk.blocks))
     at_once = -(-config.batch // config.accumulation)  # the largest part
     tied = tree.embedding.token.nbytes if model.config.tied else 0  # the head's part waits for the embedding's
+    kept = OPTIMIZERS[config.optimizer].state_shapes({name: x.shape for name, x in model.parameters.items()})
     largest = max(sum(leaf.nbytes for leaf in leaves(part)) for part in (tree.embedding, *tree.blocks, tree.head))
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,
         weights + min(config.shards, at_once) * (largest + tied),
-        2 * weights,
+        sum(math.prod(shape) for shape in kept.values()) * model.parameters.flat.itemsize,
         at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size,
     )
 

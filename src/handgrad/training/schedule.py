@@ -1,4 +1,4 @@
-"""The learning rate: a linear warm-up, then half a cosine down to its end."""
+"""The learning rate: a linear warm-up, a plateau, then half a cosine down to its end."""
 
 import math
 
@@ -14,6 +14,7 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     warmup = min(config.warmup, config.steps // 2)
     if step < warmup:
         return config.learning_rate * step / warmup
-    progress = min(1.0, (step - warmup) / (config.steps - warmup))
+    passed = min(1.0, (step - warmup) / (config.steps - warmup))
+    progress = max(0.0, passed - config.hold) / (1 - config.hold)
     height = 0.5 * (1 + math.cos(math.pi * progress))
     return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from ..model import (
     loss_backward_parts,
     loss_forward,
 )
-from .adamw import AdamW, Chunk, in_order
 from .batches import Batch, training_batch
 from .config import TrainingConfig
 from .corpus import Corpus, SplitText, make_corpus, split
 from .evaluate import Evaluation, mean_loss
 from .nonfinite import first_non_finite
+from .optimizers import OPTIMIZERS, Update, in_order
 from .presets import DEFAULT_PRESET
 from .recipe import Recipe, make_recipe
 from .schedule import learning_rate
@@ -70,7 +70,7 @@ class Trainer:
         self.config = config
         self.length = config.sequence(model.config.context)
         """Tokens in a sequence."""
-        self.optimizer = AdamW(model.parameters, config)
+        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters, config)
         self.seconds = 0.0
         self._threads = threads or min(config.shards, cores())
         self._pool = ThreadPoolExecutor(self._threads)
@@ -105,7 +105,8 @@ class Trainer:
                     f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
                 )
             raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
-        self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._for_each)
+        with single_threaded_blas():
+            self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
     def evaluate(self) -> Evaluation:
@@ -142,10 +143,9 @@ class Trainer:
                 loss += sum(self._pool.map(self._shard, range(len(shards)), shards, shares, repeat(gradients)))
         return loss, gradients.tree, gradients.norm
 
-    def _for_each(self, work: Callable[[Chunk], None], chunks: list[Chunk]) -> None:
-        """Each thread has its part from the beginning: to hand over chunks one by one takes longer than they do."""
-        parts = [chunks[n :: self._threads] for n in range(self._threads)]
-        for _ in self._pool.map(in_order, repeat(work), parts):
+    def _share(self, updates: Sequence[Update]) -> None:
+        """Each thread has its part from the beginning: to hand over updates one by one takes longer than they do."""
+        for _ in self._pool.map(in_order, (updates[n :: self._threads] for n in range(self._threads))):
             pass
 
     def _shard(self, number: int, shard: Batch, share: float, gradients: GradientSum) -> float:
