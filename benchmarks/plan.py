@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 PLAN, WEIGHTS, TOKENS, BATCHES = "plan.json", "model.safetensors", "tokens.npy", "batches.npy"
+HELD_OUT = "held_out.npy"
 
 Turn = dict[str, Any]
 """What a contender tells of its turn: `seconds`, `peak` (bytes), and what else its benchmark asks for."""
@@ -40,3 +41,9 @@ def projections(arrays: Iterable[np.ndarray]) -> list[float]:
     """Of each on a random direction of its own, as a share of its norm."""
     generator = np.random.default_rng(1)
     return [float((x * generator.standard_normal(x.shape)).sum() / (np.linalg.norm(x) or 1)) for x in arrays]
+
+
+def schedule(steps: int, evaluations: int, part: float) -> tuple[int, set[int]]:
+    """The first part of a run's steps, and those of them that are followed by an evaluation; the last one always is."""
+    made = max(1, round(steps * part))
+    return made, {round(steps * n / evaluations) for n in range(1, evaluations + 1)} & set(range(made)) | {made}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,7 +15,7 @@ from handgrad.machine import keep_freed_memory, single_threaded_blas
 from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, generate_tokens, load_parameters
 from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
 
-from .plan import TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan
+from .plan import HELD_OUT, TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan, schedule
 
 
 def step(folder: Path) -> Callable[[], Turn]:
@@ -107,3 +108,37 @@ def _model(folder: Path) -> Model:
     config = ModelConfig(**vars(read_plan(folder).model))
     parameters = load_parameters(folder / WEIGHTS, config)
     return Model(config, parameters, Tokenizer.of_bytes())  # nobody asks the tokenizer
+
+
+def learn_nanogpt(folder: Path) -> Callable[[], Turn]:
+    return _learn(folder, read_plan(folder).nanogpt)
+
+
+def learn_recipe(folder: Path) -> Callable[[], Turn]:
+    return _learn(folder, read_plan(folder).recipe)
+
+
+def _learn(folder: Path, recipe: SimpleNamespace) -> Callable[[], Turn]:
+    plan = read_plan(folder)
+    tokens, held_out = np.load(folder / TOKENS), np.load(folder / HELD_OUT)
+    corpus = Corpus(tokens, Passage(held_out, len(held_out) - 1, len(held_out) - 1))
+    runs = iter(plan.runs)
+
+    def turn() -> Turn:
+        start, run = perf_counter(), next(runs)
+        config = ModelConfig(**vars(recipe.model))
+        training = TrainingConfig(**vars(recipe.training) | {"seed": run.seed})
+        model = Model(config, initial_parameters(config, run.seed), Tokenizer.of_bytes())
+        trainer = Trainer(model, corpus, training, plan.threads)
+        seconds, losses = 0.0, []
+        steps, evaluated = schedule(training.steps, training.evaluations, run.part)
+        for step in range(1, steps + 1):
+            begun = perf_counter()
+            trainer.step()
+            seconds += perf_counter() - begun
+            if step in evaluated:
+                losses.append((step, trainer.evaluate().loss))
+        parameters = model.parameters.flat.size
+        return {"seconds": seconds, "whole": perf_counter() - start, "losses": losses, "parameters": parameters}
+
+    return turn
