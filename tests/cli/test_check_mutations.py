@@ -191,7 +191,7 @@ def test_mutations_are_not_for_pytorch(cli: Cli) -> None:
 def test_an_unknown_layer_has_no_mutations(cli: Cli) -> None:
     result = cli("check", "--mutations", "--layer", "nope")
     assert (result.status, result.output) == (2, "")
-    assert re.fullmatch(r"handgrad: --layer: no layer 'nope'; there are linear, .*, gpt, .*, qwen3\n", result.errors)
+    assert re.fullmatch(r"handgrad: --layer: no layer 'nope'; there are linear, .*, gpt, .*, nanogpt\n", result.errors)
 
 
 def test_an_unknown_witness_is_refused(cli: Cli) -> None:

@@ -217,7 +217,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         ConfigError,
         "config.json: heads: 3 does not divide width 8",
     ),
-    "unknown field": (lambda f: rewrite_config(f, bias=True), ConfigError, "config.json: bias: unknown field"),
+    "unknown field": (lambda f: rewrite_config(f, dropout=0.1), ConfigError, "config.json: dropout: unknown field"),
     "wrong type": (
         lambda f: rewrite_config(f, layers="2"),
         ConfigError,
