@@ -374,7 +374,7 @@ def test_sizes_that_no_memory_holds_are_refused_before_anything_is_allocated(nam
         tracemalloc.stop()
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert peak < 2e6
+    assert peak < 1e7  # it is a tenth of a megabyte; but at any time Python's own table of names may grow by two
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory")
