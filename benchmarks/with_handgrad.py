@@ -12,7 +12,15 @@ from threadpoolctl import threadpool_limits
 from handgrad.interop import load
 from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
 from handgrad.machine import keep_freed_memory, single_threaded_blas
-from handgrad.model import Decoder, Model, ModelConfig, Tokenizer, generate_tokens, load_parameters
+from handgrad.model import (
+    Decoder,
+    Model,
+    ModelConfig,
+    Tokenizer,
+    generate_tokens,
+    initial_parameters,
+    load_parameters,
+)
 from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
 
 from .plan import HELD_OUT, TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan, schedule

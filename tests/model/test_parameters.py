@@ -204,11 +204,12 @@ def test_a_copy_from_a_tree_or_a_mapping_is_a_copy() -> None:
 def test_fresh_matrices_have_the_variance_that_init_names(init: str, variance: float) -> None:
     config = ModelConfig.from_dict(
         {"layers": 2, "heads": 2, "width": 200, "hidden": 100, "context": 64, "vocabulary": 100, "init": init}
+        | {"embedding_std": 0.5}
     )
     parameters = initial_parameters(config, seed=1)
     assert parameters["blocks.0.feed_forward.w_gate"].var() == pytest.approx(variance, rel=0.05)
     assert parameters["head.w_lm"].var() == pytest.approx(variance, rel=0.05)
-    embedding = 1 if init == "unit" else 0.02
+    embedding = 1 if init == "unit" else 0.5
     assert parameters["embedding.token"].std() == pytest.approx(embedding, rel=0.05)
     assert parameters["embedding.position"].std() == pytest.approx(embedding, rel=0.05)
     assert set(parameters["norm.gamma"]) == {1}

@@ -24,6 +24,7 @@ from handgrad.training import (
     read_data,
     tokenize,
 )
+from handgrad.training.optimizers import OPTIMIZERS
 
 TEXT = "the cat sat on the mat, größer, 漢字 \U0001f600. " * 3
 TOKENIZERS = {
@@ -158,6 +159,13 @@ def test_the_memory_of_weights_moments_and_gradients(dtype: type, size: int) -> 
     assert needed.keys_and_values == 2 * 2 * 7 * 8 * size  # keys and values, two layers, seven positions, width 8
     assert needed.decoding == weights + needed.keys_and_values
     assert needed.training == 3 * weights + needed.gradients + needed.activations
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_memory_of_moments_is_that_of_the_optimizer_s_state(name: str) -> None:
+    model, config = tiny(TOKENIZERS["bytes"]), TrainingConfig.from_dict({"optimizer": name})
+    state = OPTIMIZERS[name](model.parameters, config).state
+    assert memory(model, config).moments == sum(x.nbytes for x in state.values())
 
 
 @pytest.mark.parametrize(

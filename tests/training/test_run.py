@@ -18,8 +18,10 @@ import pytest
 import safetensors
 
 import handgrad
-from handgrad.errors import ConfigError, DamagedError, HandgradError, TrainingError
+from handgrad.errors import ConfigError, DamagedError, HandgradError, TrainingError, WeightsError
+from handgrad.model import load_tensors, tensors_to_bytes
 from handgrad.training import (
+    Muon,
     Run,
     create_run,
     is_being_trained,
@@ -125,6 +127,43 @@ def test_a_run_broken_off_after_any_step_ends_with_the_same_bytes(
     assert [entry["step"] for entry in entries] == list(range(1, STEPS + 1))
     assert [entry["step"] for entry in entries if "sample" in entry] == [4, 8, 12]
     assert all(later["seconds"] > earlier["seconds"] for earlier, later in itertools.pairwise(entries))
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 5, 11])
+@pytest.mark.parametrize("saved", [True, False], ids=["saved", "killed"])
+def test_a_run_of_the_recipe_that_was_broken_off_ends_with_the_same_bytes(
+    step: int, saved: bool, text: Path, tmp_path: Path
+) -> None:
+    """Muon's momentum, and a schedule with a plateau, in all that the preset asks for."""
+    settings = {name: x for name, x in SETTINGS.items() if name not in ("learning_rate", "warmup")}
+    recipe = make_recipe(settings, "recipe")
+    assert recipe.training.optimizer == "muon"
+    assert recipe.training.hold > 0
+    for folder in ("unbroken", "broken"):
+        run = create_run(tmp_path / folder, "recipe", recipe, read_data([str(text)]))
+        if folder == "broken":
+            if step:
+                train_until(run, step)
+            if saved:
+                run.save()
+            run.close()
+            run = resume_run(tmp_path / folder)
+            assert run.step == (step if saved else 4 * (step // 4))
+            assert any(x.any() for x in run.trainer.optimizer.state.values()) == (run.step > 0)
+        finish(run)
+    assert digests(tmp_path / "broken") == digests(tmp_path / "unbroken")
+
+
+def test_the_state_of_another_optimizer_is_refused(text: Path, tmp_path: Path) -> None:
+    finish(new_run(text, tmp_path / "adamw"))
+    with resume_run(tmp_path / "adamw") as run:
+        state = {name: x.copy() for name, x in run.trainer.optimizer.state.items()}
+    (tmp_path / "state").write_bytes(tensors_to_bytes(state))
+    with pytest.raises(WeightsError, match=r"state: missing tensor momentum/blocks.0.attention.w_k, "):
+        load_tensors(tmp_path / "state", Muon(run.trainer.model.parameters, run.trainer.config).state)
+    doubled = {name: x.astype(np.float64) for name, x in state.items()}
+    with pytest.raises(WeightsError, match=r"state: tensors of dtype float32; expected float64$"):
+        load_tensors(tmp_path / "state", doubled)
 
 
 def test_a_run_broken_off_again_and_again_ends_with_the_same_bytes(

@@ -10,6 +10,7 @@ from handgrad.layers import IGNORE_INDEX
 from handgrad.model import leaves
 from handgrad.model.parameters import HeadParameters
 from handgrad.training import Batch, Trainer, new_trainer, training_batch
+from handgrad.training.optimizers import OPTIMIZERS
 from handgrad.training.shards import GradientSum
 
 TINY: dict[str, Any] = {"layers": 2, "heads": 2, "width": 16, "hidden": 24, "context": 70}
@@ -67,12 +68,14 @@ def test_one_after_the_other_shards_hold_no_more_than_their_logarithm(shards: in
     assert not gradients._waiting
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("shards", "accumulation"), [(1, 1), (2, 1), (3, 1), (5, 1), (5, 2), (7, 1)])
-def test_the_number_of_threads_changes_no_bit(shards: int, accumulation: int) -> None:
+def test_the_number_of_threads_changes_no_bit(shards: int, accumulation: int, optimizer: str) -> None:
     """Of any gradient, the loss or the norm; nor, after some updates, of a weight. Shards of unequal sizes too."""
     results, weights = [], []
+    settings = TINY | {"shards": shards, "accumulation": accumulation, "optimizer": optimizer, "batch": 12}
     for threads in (1, 2, 3, 8):
-        trainer = new_trainer(TEXT, shards=shards, accumulation=accumulation, threads=threads, batch=12, **TINY)
+        trainer = new_trainer(TEXT, threads=threads, **settings)
         tokens, targets = training_batch(trainer.corpus.training, 70, 12, seed=0, step=1)
         targets = targets.copy()
         targets[:3, 5:] = IGNORE_INDEX

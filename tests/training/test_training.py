@@ -13,7 +13,6 @@ from handgrad.errors import TextError, TrainingError
 from handgrad.layers import IGNORE_INDEX, Array
 from handgrad.model import GPTParameters, Model, ModelConfig, Parameters, Tokenizer, initial_parameters
 from handgrad.training import (
-    AdamW,
     Batch,
     SplitText,
     Trainer,
@@ -35,42 +34,6 @@ TINY: dict[str, Any] = {"layers": 1, "heads": 2, "width": 16, "hidden": 24, "con
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 20
 
 
-def test_adamw_is_its_formula() -> None:
-    """Five steps in float64 against the definition, tensor by tensor: decay for matrices, none for vectors."""
-    generator = np.random.default_rng(0)
-    config = TrainingConfig(beta_1=0.8, beta_2=0.95, weight_decay=0.3)
-    parameters = initial_parameters(CONFIG, dtype=np.float64)
-    expected = {name: tensor.copy() for name, tensor in parameters.items()}
-    mean, square = ({name: np.zeros_like(tensor) for name, tensor in expected.items()} for _ in range(2))
-    optimizer = AdamW(parameters, config)
-    for step in range(1, 6):
-        gradients = Parameters(CONFIG, generator.standard_normal(parameters.flat.size))
-        before = gradients.flat.copy()
-        optimizer.step(gradients.tree, 0.1 / step, scale=0.5)
-        np.testing.assert_array_equal(gradients.flat, before)
-        for name, tensor in expected.items():
-            gradient = 0.5 * gradients[name]
-            mean[name] = 0.8 * mean[name] + 0.2 * gradient
-            square[name] = 0.95 * square[name] + 0.05 * gradient**2
-            update = mean[name] / (1 - 0.8**step) / (np.sqrt(square[name] / (1 - 0.95**step)) + 1e-8)
-            tensor -= 0.1 / step * (update + (0.3 * tensor if tensor.ndim == 2 else 0))
-    for name, tensor in expected.items():
-        np.testing.assert_allclose(parameters[name], tensor, rtol=1e-11, err_msg=name)
-
-
-def test_adamw_in_chunks_is_adamw_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    results = []
-    for chunk in (1 << 16, 7, 1):
-        monkeypatch.setattr("handgrad.training.optimizers.adamw.CHUNK", chunk)
-        parameters = initial_parameters(CONFIG)
-        optimizer = AdamW(parameters, TrainingConfig())
-        for seed in range(3):
-            optimizer.step(initial_parameters(CONFIG, seed=seed + 1).tree, 0.01)
-        results.append(parameters.flat)
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
-
-
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     config = TrainingConfig(steps=1000, warmup=100, learning_rate=1e-2, final_learning_rate=1e-3)
     rates = [learning_rate(step, config) for step in range(1, 1001)]
@@ -82,6 +45,16 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert rates[-1] == pytest.approx(1e-3)
     assert learning_rate(1500, config) == pytest.approx(1e-3)
     assert all(later < earlier for earlier, later in pairwise(rates[99:]))
+
+
+def test_the_learning_rate_stays_at_its_peak_for_its_share() -> None:
+    """Of the updates after the warm-up; then the same half of a cosine, shorter."""
+    config = TrainingConfig(steps=1100, warmup=100, hold=0.4, learning_rate=1e-2, final_learning_rate=1e-3)
+    rates = [learning_rate(step, config) for step in range(1, 1101)]
+    assert rates[98] < rates[99] == max(rates)
+    np.testing.assert_allclose(rates[99:500], 1e-2, rtol=1e-12)
+    short = TrainingConfig(steps=600, warmup=0, learning_rate=1e-2, final_learning_rate=1e-3)
+    np.testing.assert_allclose(rates[500:], [learning_rate(step, short) for step in range(1, 601)], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 100), (50, 100), (100, 100)])

@@ -8,11 +8,12 @@ from .config import ModelConfig
 from .parameters import Parameters
 
 STANDARD_DEVIATION = 0.02
-"""GPT-2's: of embeddings always, of matrices where `init` is `normal`."""
+"""Of matrices where `init` is `normal`: GPT-2's."""
 
 
 def initial_parameters(config: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Parameters:
-    r"""Normal matrices at the scale that `config.init` names, embeddings at 0.02, gains 1, offsets and biases 0.
+    r"""Normal numbers: matrices at the scale that `config.init` names, embeddings at `config.embedding_std`; gains 1,
+    offsets and biases 0.
 
     A row of $x\,w$ is a sum of `in` products, so its variance is `in` times that of an entry of w: it stays 1 where the
     entries have variance 1/in (`lecun`). Backwards, $\mathrm{d}y\,w^\top$ wants 1/out; Glorot and Bengio's 2/(in+out)
@@ -38,7 +39,7 @@ def _standard_deviation(name: str, shape: tuple[int, ...], config: ModelConfig) 
     if config.init == "unit":
         return 1.0
     if name.startswith("embedding."):
-        return STANDARD_DEVIATION
+        return config.embedding_std
     fan_in, fan_out = shape
     variance = {
         "xavier": 2 / (fan_in + fan_out),

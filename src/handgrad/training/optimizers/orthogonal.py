@@ -80,7 +80,8 @@ def orthogonalised(x: Inexact[Array, "M N"], quintics: list[Quintic] = QUINTICS)
     """
     tall = x.shape[0] > x.shape[1]
     y = x.T if tall else x
-    y = y / (np.linalg.norm(y) + np.finfo(y.dtype).tiny)
+    y = y / (np.abs(y).max() or 1.0)  # so that no square is too small or too large
+    y /= np.linalg.norm(y) or 1.0
     for a, b, c in quintics:
         gram = y @ y.T  # a product with its own transpose takes BLAS half the work; gram is its own transpose, too
         factor = gram @ gram.T
