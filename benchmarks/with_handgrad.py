@@ -128,25 +128,30 @@ def learn_recipe(folder: Path) -> Callable[[], Turn]:
 
 def _learn(folder: Path, recipe: SimpleNamespace) -> Callable[[], Turn]:
     plan = read_plan(folder)
-    tokens, held_out = np.load(folder / TOKENS), np.load(folder / HELD_OUT)
-    corpus = Corpus(tokens, Passage(held_out, len(held_out) - 1, len(held_out) - 1))
+    held_out = np.load(folder / HELD_OUT)
+    corpus = Corpus(np.load(folder / TOKENS), Passage(held_out, len(held_out) - 1, len(held_out) - 1))
+    config, training = ModelConfig(**vars(recipe.model)), vars(recipe.training)
     runs = iter(plan.runs)
 
     def turn() -> Turn:
-        start, run = perf_counter(), next(runs)
-        config = ModelConfig(**vars(recipe.model))
-        training = TrainingConfig(**vars(recipe.training) | {"seed": run.seed})
-        model = Model(config, initial_parameters(config, run.seed), Tokenizer.of_bytes())
-        trainer = Trainer(model, corpus, training, plan.threads)
-        seconds, losses = 0.0, []
-        steps, evaluated = schedule(training.steps, training.evaluations, run.part)
-        for step in range(1, steps + 1):
-            begun = perf_counter()
-            trainer.step()
-            seconds += perf_counter() - begun
-            if step in evaluated:
-                losses.append((step, trainer.evaluate().loss))
-        parameters = model.parameters.flat.size
-        return {"seconds": seconds, "whole": perf_counter() - start, "losses": losses, "parameters": parameters}
+        run = next(runs)
+        return train(corpus, config, TrainingConfig(**training | {"seed": run.seed}), run.part, plan.threads)
 
     return turn
+
+
+def train(corpus: Corpus, config: ModelConfig, training: TrainingConfig, part: float, threads: int) -> Turn:
+    """The first part of a training: what its updates took, what all took, and the loss on the held-out text."""
+    start = perf_counter()
+    model = Model(config, initial_parameters(config, training.seed), Tokenizer.of_bytes())  # nobody asks the tokenizer
+    trainer = Trainer(model, corpus, training, threads)
+    seconds, losses = 0.0, []
+    steps, evaluated = schedule(training.steps, training.evaluations, part)
+    for step in range(1, steps + 1):
+        begun = perf_counter()
+        trainer.step()
+        seconds += perf_counter() - begun
+        if step in evaluated:
+            losses.append((step, trainer.evaluate().loss))
+    parameters = model.parameters.flat.size
+    return {"seconds": seconds, "whole": perf_counter() - start, "losses": losses, "parameters": parameters}

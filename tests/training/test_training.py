@@ -275,6 +275,19 @@ def test_blas_has_one_thread_while_shards_are_at_work(monkeypatch: pytest.Monkey
     assert set(seen) <= {1}
 
 
+def test_blas_has_one_thread_while_the_optimizer_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Muon's products would else depend on the number of threads."""
+    trainer = new_trainer(TEXT, optimizer="muon", **TINY)
+    seen: list[int] = []
+
+    def watched(*arguments: Any) -> None:
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    monkeypatch.setattr(trainer.optimizer, "step", watched)
+    trainer.step()
+    assert set(seen) <= {1}
+
+
 def test_clipping_scales_the_gradients_to_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     scales: list[float] = []
     norms: list[float] = []
