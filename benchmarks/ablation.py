@@ -19,24 +19,32 @@ class Choice(NamedTuple):
     """What stands in nanoGPT's recipe where it is taken; None where it means nothing there."""
 
 
+WARM_UP = RECIPE_STEPS // 20
+"""As large a part of the run as nanoGPT's."""
+BASES = {
+    "recipe": {"steps": RECIPE_STEPS},
+    "nanogpt": NANOGPT | {"steps": RECIPE_STEPS, "warmup": WARM_UP},
+}
 CHOICES = [
     Choice(
         "Muon",
         {"optimizer": "adamw", "learning_rate": 4e-3},
         {"optimizer": "muon", "learning_rate": 1.8e-2, "momentum": 0.8},
     ),
-    Choice("momentum 0.8", {"momentum": 0.95}, None),
-    Choice("norms of queries and keys", {"query_key_norm": False}, {"query_key_norm": True}),
+    Choice("momentum 0.8, not 0.95", {"momentum": 0.95}, None),
     Choice("rotary positions", {"positions": "learned"}, {"positions": "rotary"}),
-    Choice("embeddings of size 1", {"embedding_std": 0.02}, {"embedding_std": 1.0}),
+    Choice("norms of queries and keys", {"query_key_norm": False}, {"query_key_norm": True}),
+    Choice(
+        "a head of its own, embeddings of size 1",
+        {"tied": True, "embedding_std": 0.02},
+        {"tied": False, "embedding_std": 1.0},
+    ),
     Choice("matrices by Xavier", {"init": "normal"}, {"init": "xavier"}),
-    Choice("a head of its own", {"tied": True}, {"tied": False}),
     Choice("SwiGLU", {"feed_forward": "gelu", "hidden": 512}, {"feed_forward": "swiglu", "hidden": 344}),
     Choice("RMSNorm", {"norm": "layer"}, {"norm": "rms"}),
-    Choice("two blocks", {"layers": 4}, {"layers": 2}),
-    Choice("a plateau", {"hold": 0.0}, {"hold": 0.4}),
-    Choice("no warm-up", {"warmup": RECIPE_STEPS // 20}, {"warmup": 0}),
-    Choice("16 windows", {"batch": 12}, {"batch": 16}),
+    Choice("a plateau before the cosine", {"hold": 0.0}, {"hold": 0.4}),
+    Choice("no warm-up", {"warmup": WARM_UP}, {"warmup": 0}),
+    Choice("16 windows, not 12", {"batch": 12}, {"batch": 16}),
 ]
 
 
@@ -62,16 +70,12 @@ def find(rows: list[Row], choice: str, base: str) -> Row | None:
 
 def variants() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Each recipe by the choice that makes it, and the base that it starts from; first the two as they are."""
-    bases = {
-        "recipe": {"steps": RECIPE_STEPS},
-        "nanogpt": NANOGPT | {"steps": RECIPE_STEPS, "warmup": RECIPE_STEPS // 20},
-    }
-    for base, settings in bases.items():
+    for base, settings in BASES.items():
         yield "", base, settings
     for choice in CHOICES:
-        yield choice.name, "recipe", bases["recipe"] | choice.removed
+        yield choice.name, "recipe", BASES["recipe"] | choice.removed
         if choice.alone is not None:
-            yield choice.name, "nanogpt", bases["nanogpt"] | choice.alone
+            yield choice.name, "nanogpt", BASES["nanogpt"] | choice.alone
 
 
 def ablate(text: str, seeds: int, part: float, threads: int) -> Iterator[Row]:

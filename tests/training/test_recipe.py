@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_field_is_said_by_its_name(fields: dict[str, Any], 
 
 
 def test_a_preset_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^preset: there is no 'huge'; there are tiny, default, medium$"):
+    with pytest.raises(ConfigError, match=r"^preset: there is no 'huge'; there are tiny, default, recipe, medium$"):
         make_recipe({}, "huge")
 
 

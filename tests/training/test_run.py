@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     "accumulation": 2,
     "steps": STEPS,
     "evaluations": 3,
+    "optimizer": "adamw",
     "learning_rate": 1e-2,
     "warmup": 2,
 }
@@ -135,7 +136,7 @@ def test_a_run_of_the_recipe_that_was_broken_off_ends_with_the_same_bytes(
     step: int, saved: bool, text: Path, tmp_path: Path
 ) -> None:
     """Muon's momentum, and a schedule with a plateau, in all that the preset asks for."""
-    settings = {name: x for name, x in SETTINGS.items() if name not in ("learning_rate", "warmup")}
+    settings = {name: x for name, x in SETTINGS.items() if name not in ("optimizer", "learning_rate", "warmup")}
     recipe = make_recipe(settings, "recipe")
     assert recipe.training.optimizer == "muon"
     assert recipe.training.hold > 0
