@@ -86,7 +86,7 @@ def ablate(text: str, seeds: int, part: float, threads: int) -> Iterator[Row]:
         runs = []
         for seed in range(seeds):
             fields = settings | {"seed": seed, "shards": threads, "evaluations": 1}
-            recipe = make_recipe(fields, "recipe" if base == "recipe" else "default")
+            recipe = make_recipe(fields, "recipe" if base == "recipe" else None)
             runs.append(train(corpus, recipe.model(tokenizer.vocabulary), recipe.training, part, threads))
         losses = [run["losses"][-1][1] for run in runs]
         pace = mean(run["seconds"] / run["losses"][-1][0] for run in runs)

@@ -94,7 +94,7 @@ def prepare(folder: Path, text: str, seeds: int, part: float, threads: int, step
     """The tokens of the text, its last tenth held out, and both recipes."""
     tokenizer = Tokenizer.of_characters(text)
     recipes = {
-        "nanogpt": make_recipe(NANOGPT | {"shards": threads}),
+        "nanogpt": make_recipe(NANOGPT | {"shards": threads}, preset=None),
         "recipe": make_recipe({"steps": steps, "shards": threads}, "recipe"),
     }
     corpus = make_corpus(split([text]), tokenizer, NANOGPT["context"])

@@ -3,14 +3,13 @@
 import ast
 import inspect
 import re
-from functools import partialmethod
 from pathlib import Path
 
 import pytest
 
 from handgrad.layers import layer_norm_backward, layer_norm_forward
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, load
-from handgrad.training import TrainingConfig
+from handgrad.training import DEFAULT_PRESET, PRESETS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PAIR, MODEL, TRAINING, TRACE, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -39,7 +38,8 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     config = ModelConfig(layers=1, heads=2, width=8, hidden=12, context=32, vocabulary=tokenizer.vocabulary)
     Model(config, initial_parameters(config), tokenizer).save(tmp_path / "runs" / "1")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(TrainingConfig, "__init__", partialmethod(TrainingConfig.__init__, steps=4, evaluations=2))
+    for name, value in (("steps", 4), ("evaluations", 2)):
+        monkeypatch.setitem(PRESETS[DEFAULT_PRESET].settings, name, value)
     names: dict[str, object] = {}
 
     exec(MODEL, names)

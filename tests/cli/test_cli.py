@@ -135,7 +135,7 @@ def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
-        assert "400 steps of 12 × 64 tokens" in process.stdout.readline()
+        assert "400 steps of 16 × 64 tokens" in process.stdout.readline()
         assert "step 50/400" in process.stdout.readline()
         after_50 = handgrad.load(tmp_path / "run").parameters.flat
         process.send_signal(interrupt)

@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "adamw",
     "learning_rate": 1e-2,
     "warmup": 2,
+    "hold": 0,
 }
 SAME = (*FILES, "checksums.sha256", "sample.txt", "best/model.safetensors", "best/config.json")
 """What the time that a run took does not show in."""
@@ -136,7 +137,7 @@ def test_a_run_of_the_recipe_that_was_broken_off_ends_with_the_same_bytes(
     step: int, saved: bool, text: Path, tmp_path: Path
 ) -> None:
     """Muon's momentum, and a schedule with a plateau, in all that the preset asks for."""
-    settings = {name: x for name, x in SETTINGS.items() if name not in ("optimizer", "learning_rate", "warmup")}
+    settings = {name: x for name, x in SETTINGS.items() if name not in ("optimizer", "learning_rate", "warmup", "hold")}
     recipe = make_recipe(settings, "recipe")
     assert recipe.training.optimizer == "muon"
     assert recipe.training.hold > 0

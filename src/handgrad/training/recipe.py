@@ -56,16 +56,19 @@ class Recipe(NamedTuple):
         return {**self.architecture, **tokenizer, **self.training.to_dict()}
 
 
-def make_recipe(fields: Mapping[str, Any] | None = None, preset: str = DEFAULT_PRESET) -> Recipe:
-    """The recipe with a preset's settings, and these in their place. A `ConfigError` names the field that is wrong."""
-    if preset not in PRESETS:
+def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DEFAULT_PRESET) -> Recipe:
+    """The recipe with a preset's settings, and these in their place; with no preset, with the fields' defaults.
+
+    A `ConfigError` names the field that is wrong.
+    """
+    if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset: there is no {preset!r}; there are {', '.join(PRESETS)}")
     given = dict(fields or {})
     known = field_meanings()
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{name}: {_unknown(name, list(known))} (value {value!r})")
-    settings = PRESETS[preset].settings | given
+    settings = given if preset is None else PRESETS[preset].settings | given
 
     def of(kind: type[Settings]) -> dict[str, Any]:
         return {name: settings[name] for name in kind.meanings() if name in settings}
@@ -75,7 +78,7 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str = DEFAULT_P
         raise ConfigError(
             f"vocabulary: {given['vocabulary']!r}, but a tokenizer of {tokenizer.tokenizer} has its own size"
         )
-    model = ModelConfig(**of(ModelConfig) | {"vocabulary": tokenizer.vocabulary}).to_dict()
+    model = ModelConfig.from_dict(of(ModelConfig) | {"vocabulary": tokenizer.vocabulary}).to_dict()
     del model["vocabulary"]
     training = TrainingConfig(**of(TrainingConfig))
     if training.length > model["context"]:
@@ -101,7 +104,7 @@ def recipe_for(model: Model, fields: Mapping[str, Any]) -> Recipe:
         if name in ("tokenizer", "vocabulary"):
             raise ConfigError(f"{name}: {value!r}, but the model to start from has a tokenizer")
     tuning = FINE_TUNING | {"length": min(FINE_TUNING["length"], model.config.context)}
-    return make_recipe(architecture | tuning | dict(fields) | {"tokenizer": "model"})
+    return make_recipe(architecture | tuning | dict(fields) | {"tokenizer": "model"}, preset=None)
 
 
 class Plan(NamedTuple):

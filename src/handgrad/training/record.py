@@ -121,7 +121,7 @@ def read_record(folder: Path) -> Record:
         data, made_by = content["data"], content["made_by"]
         sources = [str(source) for source in data["sources"]]
         glob = None if data["glob"] is None else str(data["glob"])
-        recipe = make_recipe(dict(content["settings"]))
+        recipe = make_recipe(dict(content["settings"]), preset=None)  # older runs lack fields that presets have by now
         digest = str(data["sha256"])
         init = Init(**content["init"]) if "init" in content else None
         preset = str(content["preset"])
