@@ -137,10 +137,12 @@ def learn(
     windows; the evaluations are no part of `updates`. Ends with status 1 where the curves of the reproduction lie more
     than 0.02 nats apart, or the recipe does not reach the loss where nanoGPT's ends.
     """
-    contest = learning.contest(_text(text), seeds, part, threads)
     record = _begin(threads, seeds, json_)
+    contest = learning.contest(_text(text), seeds, part, threads)
     turns, absent = _hold(contest, seeds, only)
     _tell_absent(contest, absent)
+    if not turns:
+        raise typer.Exit
     found = contest.difference(turns)
     record["contests"][contest.title] = {"turns": turns, "difference": found}
     _write(record, json_)
@@ -165,8 +167,8 @@ def ablate(
 
     As many updates as `learn` makes of the recipe, handgrad alone; with three seeds some ten minutes.
     """
-    content = _text(text)
     record = _begin(threads, seeds, json_)
+    content = _text(text)
     rows = []
     made = [*ablation.variants()]
     with Progress(*PROGRESS, console=status_line, disable=not status_line.is_terminal) as bar:
@@ -229,7 +231,12 @@ def parity() -> None:
 
 @app.command()
 def plot(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What their --json wrote.", exists=True, dir_okay=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="What step, learn or ablate wrote with --json.", exists=True, dir_okay=False
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, SVG or PNG.")] = Path("plot.svg"),
 ) -> None:
     """Draw what `step`, `learn` or `ablate` found: time by size, curves, or what each choice gives."""

@@ -99,15 +99,7 @@ def train(
     model: NanoGPT, tokens: Tensor, held_out: Tensor, config: Config, part: float
 ) -> tuple[float, list[tuple[int, float]]]:
     """What the updates took, without the evaluations, and the loss on the held-out text after some of them."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(config.beta_1, config.beta_2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    optimizer = make_optimizer(model, config)
     length = model.position.num_embeddings
     seconds, losses = 0.0, []
     steps, evaluated = schedule(config.steps, config.evaluations, part)
@@ -127,6 +119,19 @@ def train(
         if step in evaluated:
             losses.append((step, evaluate(model, held_out)))
     return seconds, losses
+
+
+def make_optimizer(model: NanoGPT, config: Config) -> torch.optim.Optimizer:
+    """AdamW, whose decay is of matrices alone."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    return torch.optim.AdamW(
+        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(config.beta_1, config.beta_2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
 
 
 def learning_rate(step: int, config: Config) -> float:

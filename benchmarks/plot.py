@@ -23,6 +23,12 @@ COLOURS = {
 }
 
 
+CURVES = {
+    learn.MEASURE: ("#c8553d", "-", (0, 30)),
+    learn.REPRODUCTION: ("#1f6f8b", "--", (0, -14)),
+    learn.RECIPE: ("#2a9d5c", "-", (82, -3)),
+}
+"""The colour of each contender, its line, and where its label begins, in points from the last one drawn."""
 GREY = "#6b7280"
 
 
@@ -42,7 +48,7 @@ def draw_learning(turns: dict[str, list[Turn]], out: Path) -> None:
 
     picture = Figure(figsize=(10, 4), layout="constrained")
     by_step, by_time = picture.subplots(1, 2, sharey=True)
-    for name, colour, line in zip(learn.CONTENDERS, ("#c8553d", "#1f6f8b", "#2a9d5c"), ("-", "--", "-"), strict=True):
+    for name, (colour, line, place) in CURVES.items():
         if name not in turns:
             continue
         runs = turns[name][1:]
@@ -54,15 +60,9 @@ def draw_learning(turns: dict[str, list[Turn]], out: Path) -> None:
             axes.plot(x, losses, line, color=colour, marker="o", markersize=3.5, label=name)
             for run in runs:
                 axes.plot(x, [loss for _, loss in run["losses"]], color=colour, alpha=0.2, linewidth=0.8)
-        by_time.annotate(
-            f"{losses[-1]:.3f}\n{seconds[-1]:.0f} s",
-            (seconds[-1], losses[-1]),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-            color=colour,
-            fontsize=8,
-        )
+        end = (seconds[-1], losses[-1])
+        label = f"{losses[-1]:.3f} after {seconds[-1]:.0f} s"
+        by_time.annotate(label, end, xytext=place, textcoords="offset points", color=colour, fontsize=8, ha="right")
     if learn.MEASURE in turns:
         by_time.axhline(learn.final_loss(turns[learn.MEASURE]), color=GREY, linewidth=0.8, linestyle=":")
     by_step.set(xlabel="step", ylabel="validation loss, nats a character", title="The same recipe")
@@ -95,7 +95,7 @@ def draw_ablation(rows: list[Row], out: Path) -> None:
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("nats by which the choice lowers the validation loss after as many steps (further right is better)")
+    axes.set_xlabel("nats by which the choice lowers the validation loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     _save(picture, out)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handgrad.errors import ConfigError, HandgradError
-from handgrad.model import ModelConfig, Tokenizer
+from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
 from handgrad.settings import Settings, Size, read_assignment
 from handgrad.training import (
     PRESETS,
@@ -17,6 +17,7 @@ from handgrad.training import (
     field_meanings,
     make_recipe,
     read_plan,
+    recipe_for,
 )
 from handgrad.training.recipe import TokenizerConfig
 
@@ -98,6 +99,33 @@ def test_what_is_wrong_with_a_field_is_said_by_its_name(fields: dict[str, Any], 
         make_recipe(fields)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+def test_without_a_preset_the_fields_have_their_defaults() -> None:
+    """As a run of an older version has, which lacks them in its record, and fine-tuning."""
+    sizes = {"layers": 1, "heads": 2, "width": 8, "hidden": 12, "context": 8}
+    recipe = make_recipe(sizes, preset=None)
+    assert recipe.training == TrainingConfig()
+    assert recipe.model(7) == ModelConfig.from_dict(sizes | {"vocabulary": 7})
+    assert make_recipe(sizes).training != TrainingConfig()
+    with pytest.raises(ConfigError, match=r"^layers: missing field$"):
+        make_recipe({}, preset=None)
+    config = recipe.model(7)
+    model = Model(config, initial_parameters(config), Tokenizer.of_characters("abcdefg"))
+    tuning = recipe_for(model, {"steps": 3}).training
+    assert (tuning.optimizer, tuning.steps, tuning.batch, tuning.hold) == ("adamw", 3, 8, 0)
+
+
+def test_another_optimizer_than_the_preset_s_has_its_own_rate_and_schedule() -> None:
+    """A rate that is right for Muon ruins AdamW."""
+    defaults, preset = TrainingConfig(), PRESETS["recipe"].settings
+    other = make_recipe({"optimizer": "adamw"}, "recipe")
+    assert other.training == dataclasses.replace(defaults, steps=preset["steps"], batch=preset["batch"])
+    assert other.architecture["positions"] == "rotary"
+    same = make_recipe({"optimizer": "muon"}, "recipe").training
+    assert (same.learning_rate, same.hold, same.momentum) == (preset["learning_rate"], 0.4, 0.8)
+    assert make_recipe({"optimizer": "adamw"}, "tiny") == make_recipe({}, "tiny")
+    assert make_recipe({"optimizer": "adamw", "learning_rate": 0.25}).training.learning_rate == 0.25
 
 
 def test_a_preset_that_is_not_there_is_refused() -> None:

@@ -70,8 +70,8 @@ class ModelConfig(Settings):
     """Scale attention scores by 1/√D."""
     init: Literal["xavier", "he", "lecun", "normal", "unit"] = "xavier"
     """Variance of a fresh (in, out) matrix: `xavier` 2/(in+out), `he` 2/in, `lecun` 1/in, `normal` 0.02², `unit` 1."""
-    embedding_std: Positive = 0.02
-    """Standard deviation of the numbers of fresh embeddings; 0.02 is GPT-2's. With `unit` it is 1."""
+    embedding_std: Annotated[float, Bounds(above=0, below=1000)] = 0.02
+    """Standard deviation of the numbers of fresh embeddings. With `unit` it is 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -51,11 +51,11 @@ def load_parameters(path: Path, config: ModelConfig) -> Parameters:
 
 
 def load_tensors(path: Path, targets: Mapping[str, Array]) -> None:
-    """Read tensors into these arrays; a `WeightsError` as above."""
+    """Read tensors into these arrays; a `WeightsError` names what is missing, not expected, or of another kind."""
     with open_tensors(path) as file:
         dtype = _compare(path, file, {name: x.shape for name, x in targets.items()})
         if wrong := [x.dtype for x in targets.values() if x.dtype != dtype]:
-            raise WeightsError(f"{path}: tensors of dtype {dtype}; expected {wrong[0]}")
+            raise WeightsError(f"{path}: tensors of {dtype}; expected {wrong[0]}")
         _read(path, file, targets)
 
 

@@ -1,4 +1,4 @@
-"""Training on a text: the loop, AdamW, the learning rate's schedule, batches; runs that are kept in a folder."""
+"""Training on a text: the loop, optimizers, the schedule of the learning rate, batches; runs, kept in a folder."""
 
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
 from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position

@@ -12,7 +12,7 @@ from ..files import read_text_file
 from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
 from .config import TrainingConfig
-from .presets import DEFAULT_PRESET, FINE_TUNING, PRESETS
+from .presets import DEFAULT_PRESET, FINE_TUNING, OF_AN_OPTIMIZER, PRESETS
 from .sources import STANDARD_INPUT
 
 
@@ -68,7 +68,7 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DE
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{name}: {_unknown(name, list(known))} (value {value!r})")
-    settings = given if preset is None else PRESETS[preset].settings | given
+    settings = given if preset is None else _beside(PRESETS[preset].settings, given) | given
 
     def of(kind: type[Settings]) -> dict[str, Any]:
         return {name: settings[name] for name in kind.meanings() if name in settings}
@@ -84,6 +84,14 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DE
     if training.length > model["context"]:
         raise ConfigError(f"length: {training.length} is above the model's context, {model['context']}")
     return Recipe(model, tokenizer, training)
+
+
+def _beside(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a preset sets; where another optimizer is given, without the rate and schedule, which were for its own."""
+    usual = settings.get("optimizer", TrainingConfig.optimizer)
+    if given.get("optimizer", usual) == usual:
+        return settings
+    return {name: value for name, value in settings.items() if name not in OF_AN_OPTIMIZER}
 
 
 def field_meanings() -> dict[str, str]:

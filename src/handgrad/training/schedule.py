@@ -8,8 +8,10 @@ from .config import TrainingConfig
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """The rate of update `step`, counted from 1. It peaks at the end of the warm-up and ends at `final_learning_rate`.
 
-    The first updates of Adam have a mean of squares from few gradients, and would be too bold at full rate. Source:
-    Loshchilov and Hutter, "SGDR", 2017, for the cosine.
+    The first updates of Adam have a mean of squares from few gradients, and can be too bold at full rate; Muon's are of
+    one size from the first on. A short run gets farther where it stays at the peak for a while (`hold`). Source:
+    Loshchilov and Hutter, "SGDR", 2017, for the cosine; Zhai et al., "Scaling Vision Transformers", 2022, for the
+    plateau.
     """
     warmup = min(config.warmup, config.steps // 2)
     if step < warmup:

@@ -105,8 +105,7 @@ class Trainer:
                     f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
                 )
             raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
-        with single_threaded_blas():
-            self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
+        self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
     def evaluate(self) -> Evaluation:

@@ -16,20 +16,16 @@ ADAMW_SIZE = 0.2
 class Muon(AdamW):
     r"""Each matrix of a block moves along its momentum, made orthogonal; the other parameters are AdamW's.
 
-    A matrix acts on vectors, so the size of a change O of it is best measured by the most that it does to one, the
-    spectral norm. Of all O with $\|O\| \le 1$, which has most of the gradient $G = U S V^\top$ in it?
-
-    $$ \langle G, O \rangle = \operatorname{tr}(S\, U^\top O V) = \sum_i s_i\, (U^\top O V)_{ii} \le \sum_i s_i $$
-
-    since no entry of $U^\top O V$ exceeds $\|O\|$; and $O = U V^\top$ reaches the bound. It moves all directions alike,
-    also those of small singular values, which a few large ones would drown.
+    Of all changes of one spectral norm (the most that a matrix does to a vector) that is the one with most of the
+    momentum in it; docs/recipe.md derives it. All directions move alike, also those that a few large ones would drown.
 
     $$ m \leftarrow \mu\, m + (1 - \mu)\, g, \qquad O = \mathrm{orthogonalised}(\mu\, m + (1 - \mu)\, g) $$
     $$ w \leftarrow w - \eta\,\lambda\, w - 0.2\,\eta\,\sqrt{\max(M, N)}\; O $$
 
     with the momentum μ, the learning rate η and the decay λ. A full orthogonal O of shape (M, N) has entries of root
-    mean square $1/\sqrt{\max(M, N)}$, those of AdamW's update have 0.2 in practice: with this factor one learning rate
-    serves both. Embeddings and head stay with AdamW: a row of theirs is one token's, and only seldom has a gradient.
+    mean square $1/\sqrt{\max(M, N)}$, those of AdamW's update have 0.2 in practice: with this factor the two kinds of
+    parameters move alike at one learning rate. Embeddings and head stay with AdamW: their rows or columns are tokens,
+    looked up or scored one by one, and no map of vectors.
 
     Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; Bernstein and Newhouse, "Old
     Optimizer, New Norm", 2024, for the spectral norm; Liu et al., "Muon is Scalable for LLM Training", 2025, for the
@@ -39,8 +35,8 @@ class Muon(AdamW):
     @staticmethod
     def state_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         """Half of what AdamW keeps: one running mean for each matrix, not two."""
-        momentum = {f"momentum/{name}": shape for name, shape in shapes.items() if is_inner_matrix(name, shape)}
-        others = {name: shape for name, shape in shapes.items() if not is_inner_matrix(name, shape)}
+        momentum = {f"momentum/{name}": shape for name, shape in shapes.items() if _is_inner_matrix(name, shape)}
+        others = {name: shape for name, shape in shapes.items() if not _is_inner_matrix(name, shape)}
         return momentum | AdamW.state_shapes(others)
 
     def updates(
@@ -48,15 +44,15 @@ class Muon(AdamW):
     ) -> Iterator[Update]:
         others = {}
         for name, gradient in gradients.items():
-            if is_inner_matrix(name, gradient.shape):
-                weights, momentum = self.parameters[name], self.state[f"momentum/{name}"]
-                yield partial(self._orthogonal_update, weights, gradient, momentum, learning_rate, scale)
+            if _is_inner_matrix(name, gradient.shape):
+                tensors = self.parameters[name], gradient, self.state[f"momentum/{name}"]
+                yield partial(self._orthogonal_update, *tensors, rate=learning_rate, scale=scale)
             else:
                 others[name] = gradient
         yield from super().updates(others, step, learning_rate, scale)
 
     def _orthogonal_update(
-        self, weights: Array, gradient: Array, momentum: Array, learning_rate: float, scale: float
+        self, weights: Array, gradient: Array, momentum: Array, *, rate: float, scale: float
     ) -> None:
         mu = self.config.momentum
         new = gradient * (scale * (1 - mu))
@@ -64,11 +60,11 @@ class Muon(AdamW):
         momentum += new
         new += mu * momentum  # Nesterov: what the mean would be if the next gradient were this one again
         change = orthogonalised(new)
-        change *= ADAMW_SIZE * learning_rate * max(weights.shape) ** 0.5
-        weights *= 1 - learning_rate * self.config.weight_decay
+        change *= ADAMW_SIZE * rate * max(weights.shape) ** 0.5
+        weights *= 1 - rate * self.config.weight_decay
         weights -= change
 
 
-def is_inner_matrix(name: str, shape: Shape) -> bool:
+def _is_inner_matrix(name: str, shape: Shape) -> bool:
     """Whether this parameter is a matrix within a block."""
     return name.startswith("blocks.") and len(shape) == 2

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ...layers import Array
+from ...machine import single_threaded_blas
 from ...model import GPTParameters, Parameters, Shape, leaves
 from ..config import TrainingConfig
 
@@ -53,5 +54,6 @@ class Optimizer(ABC):
         Its parts know nothing of each other: `share` may give them to threads, and no bit changes.
         """
         named = dict(zip(self.parameters, leaves(gradients), strict=True))
-        share(list(self.updates(named, self.steps + 1, learning_rate, scale)))
+        with single_threaded_blas():  # on several threads Muon's products would round differently
+            share(list(self.updates(named, self.steps + 1, learning_rate, scale)))
         self.steps += 1

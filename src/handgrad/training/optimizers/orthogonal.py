@@ -15,7 +15,7 @@ Amsel et al., "The Polar Express", 2025, for the best ones.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Inexact
+from jaxtyping import Float
 
 from ...layers import Array
 
@@ -37,7 +37,8 @@ class Quintic(NamedTuple):
 def best_quintic(low: float, high: float) -> tuple[Quintic, float]:
     r"""The odd polynomial of degree 5 that is nearest to 1 all over [low, high], and how far it is from 1 at most.
 
-    By Chebyshev's theorem it is the one whose distance from 1 is largest at four points, with signs that alternate:
+    By Chebyshev's theorem, which holds for x, x³ and x⁵ where low is above 0, it is the one whose distance from 1 is
+    largest at four points, with signs that alternate; p' has two zeros there, so the ends are among the four:
 
     $$ p(x_i) = 1 - (-1)^i\,\varepsilon, \qquad x_0 = \mathrm{low} < x_1 < x_2 < x_3 = \mathrm{high} $$
 
@@ -54,25 +55,25 @@ def best_quintic(low: float, high: float) -> tuple[Quintic, float]:
     return Quintic(float(a), float(b), float(c)), float(error)
 
 
-def best_quintics(smallest: float, iterations: int) -> list[Quintic]:
+def best_quintics(smallest: float, iterations: int) -> tuple[Quintic, ...]:
     r"""The polynomials that, applied one after the other, bring [smallest, 1] nearest to 1.
 
     The first maps the interval to $[1 - \varepsilon, 1 + \varepsilon]$, the next starts from there: it is best to be
-    greedy. Near 1 they become Taylor's, (15 x - 10 x³ + 3 x⁵) / 8, which doubles the digits; the first is three times
-    as steep at 0.
+    greedy. Near 1 they become Taylor's, (15 x - 10 x³ + 3 x⁵) / 8, which triples the digits; the first is four times as
+    steep at 0. Once the distance is near rounding, no further one can be found.
     """
     low, high, found = smallest, 1.0, []
     for _ in range(iterations):
         quintic, error = best_quintic(low, high)
         found.append(quintic)
         low, high = 1 - error, 1 + error
-    return found
+    return tuple(found)
 
 
 QUINTICS = best_quintics(SMALLEST, ITERATIONS)
 
 
-def orthogonalised(x: Inexact[Array, "M N"], quintics: list[Quintic] = QUINTICS) -> Inexact[Array, "M N"]:
+def orthogonalised(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
     r"""Nearly $U V^\top$, where $x = U S V^\top$: the singular values are brought near 1, and 0 stays 0.
 
     The Frobenius norm, by which x is divided first, is at least its largest singular value. Products are taken on the
@@ -82,7 +83,7 @@ def orthogonalised(x: Inexact[Array, "M N"], quintics: list[Quintic] = QUINTICS)
     y = x.T if tall else x
     y = y / (np.abs(y).max() or 1.0)  # so that no square is too small or too large
     y /= np.linalg.norm(y) or 1.0
-    for a, b, c in quintics:
+    for a, b, c in QUINTICS:
         gram = y @ y.T  # a product with its own transpose takes BLAS half the work; gram is its own transpose, too
         factor = gram @ gram.T
         factor *= c
