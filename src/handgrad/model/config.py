@@ -59,7 +59,7 @@ class ModelConfig(Settings):
     full_blocks: Count = 0
     """The first blocks that have no window."""
     feed_forward: Literal["swiglu", "gelu"] = "swiglu"
-    """`swiglu`: gated, three matrices; `gelu`: GPT-2's, two matrices with biases."""
+    """`swiglu`: gated, three matrices; `gelu`: GPT-2's, two matrices."""
     bias: bool = True
     """Offsets of LayerNorm, and biases of `gelu`'s two matrices; false: none."""
     tied: bool = False
