@@ -52,6 +52,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"residual": 1}, "residual: 1 is not true or false"),
     ({"score_scale": None}, "score_scale: None is not true or false"),
     ({"init": ["he"]}, "init: ['he'] is not one of xavier, he, lecun, normal, unit"),
+    ({"embedding_std": 0}, "embedding_std: 0 is not a number above 0 and below 1000"),
+    ({"embedding_std": 1e39}, "embedding_std: 1e+39 is not a number above 0 and below 1000"),
     ({"dropout": 0.1}, "dropout: unknown field (value 0.1); the fields are layers, heads, width"),
 ]
 
