@@ -52,7 +52,8 @@ Only = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of each, with a seed of its own.")]
 Part = Annotated[
-    float, typer.Option(min=0.001, max=1, help="The share of a run's steps that is made; below 1 nothing is judged.")
+    float,
+    typer.Option(min=0.001, max=1, help="The share of a run's steps that is made; below 1 `learn` judges nothing."),
 ]
 Text = Annotated[
     Path | None,
@@ -133,7 +134,8 @@ def learn(
 ) -> None:
     """Whole trainings on Tiny Shakespeare: nanoGPT's recipe in PyTorch and in handgrad, and the preset `recipe`.
 
-    With both cores free and three seeds some ten minutes. All are judged by the whole held-out tenth, in the same
+    With three seeds a quarter of an hour. Both cores must be free: other work slows PyTorch's threads far more than
+    handgrad's, and the ratios mean nothing. All are judged by the whole held-out tenth, in the same
     windows; the evaluations are no part of `updates`. Ends with status 1 where the curves of the reproduction lie more
     than 0.02 nats apart, or the recipe does not reach the loss where nanoGPT's ends.
     """
@@ -142,13 +144,13 @@ def learn(
     turns, absent = _hold(contest, seeds, only)
     _tell_absent(contest, absent)
     if not turns:
-        raise typer.Exit
+        raise typer.Exit(1)
     found = contest.difference(turns)
     record["contests"][contest.title] = {"turns": turns, "difference": found}
     _write(record, json_)
     _show_learning(turns)
     failures = learning.failures(turns, found) if part == 1 else []
-    if found is not None:
+    if found is not None and part == 1:
         console.print(f"{contest.of_what} differ by {found:.4f} nats at most; {contest.agree:g} is allowed")
     for failure in failures:
         print(failure, file=sys.stderr)
@@ -165,7 +167,7 @@ def ablate(
 ) -> None:
     """What each choice of the preset `recipe` gives: removed from it, and alone in nanoGPT's recipe.
 
-    As many updates as `learn` makes of the recipe, handgrad alone; with three seeds some ten minutes.
+    As many updates as `learn` makes of the recipe, handgrad alone; with three seeds a quarter of an hour.
     """
     record = _begin(threads, seeds, json_)
     content = _text(text)
@@ -369,7 +371,9 @@ def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
 
 def _show_ablation(rows: list[ablation.Row]) -> None:
     table = Table(
-        "", "recipe without it", "", "ms a step", "nanoGPT with it", "", "ms a step", box=None, pad_edge=False
+        *("", "recipe without it", "change", "ms a step", "nanoGPT with it", "change", "ms a step"),
+        box=None,
+        pad_edge=False,
     )
     for column in table.columns[1:]:
         column.justify = "right"

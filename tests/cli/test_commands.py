@@ -525,6 +525,13 @@ def test_all_fields_are_listed_with_their_values(preset: str, cli: Cli) -> None:
     assert not list(Path().iterdir())
 
 
+def test_the_fields_of_a_settings_file_are_listed_too(cli: Cli) -> None:
+    Path("settings.toml").write_text('preset = "tiny"\nsteps = 60\nwidth = 96')
+    result = cli("train", "--fields", "--config", "settings.toml", "--set", "width=32")
+    rows = {row.split()[0]: row.split()[1] for row in result.output.splitlines()[1:] if not row.startswith(" ")}
+    assert (rows["steps"], rows["width"], rows["layers"]) == ("60", "32", "2")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -125,6 +125,8 @@ def test_another_optimizer_than_the_preset_s_has_its_own_rate_and_schedule() -> 
     same = make_recipe({"optimizer": "muon"}, "recipe").training
     assert (same.learning_rate, same.hold, same.momentum) == (preset["learning_rate"], 0.4, 0.8)
     assert make_recipe({"optimizer": "adamw"}, "tiny") == make_recipe({}, "tiny")
+    tiny = make_recipe({"optimizer": "muon"}, "tiny").training
+    assert (tiny.learning_rate, tiny.warmup, tiny.hold, tiny.momentum, tiny.steps) == (1e-2, 0, 0.4, 0.8, 1000)
     assert make_recipe({"optimizer": "adamw", "learning_rate": 0.25}).training.learning_rate == 0.25
 
 

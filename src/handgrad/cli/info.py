@@ -90,6 +90,7 @@ def _training(run: Path, record: Record, checkpoint: Path) -> Rows:
         ("text", names_of(record.sources) + files),
         ("tokenizer", record.recipe.tokenizer.tokenizer),
         ("started from", record.init.folder) if record.init else ("preset", record.preset),
+        ("optimizer", f"{record.recipe.training.optimizer}, learning rate {record.recipe.training.learning_rate:g}"),
         ("shards", str(record.recipe.training.shards)),
         ("steps", f"{step:,} of {record.recipe.training.steps:,}"),
         ("made by", ", ".join(f"{name} {version}" for name, version in record.made_by.items())),

@@ -170,6 +170,12 @@ def train(
     options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed, "shards": shards}
     settings = dict(map(read_assignment, set_ or []))
     settings |= {name: value for name, value in options.items() if value is not None}
+    if config is not None and resume is None:
+        plan = read_plan(config)  # its settings stand in for the preset's, those of the command line for both
+        preset = plan.preset if preset is None else preset
+        data = plan.data if data is None else data
+        glob = plan.glob if glob is None else glob
+        settings = plan.settings | settings
     if fields:
         _show_fields(console, init, preset, settings)
         return
@@ -179,7 +185,7 @@ def train(
             raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
         run = _resumed(resume, settings, data or [], threads)
     else:
-        run = _created(out, init, preset, config, settings, data, glob, threads)
+        run = _created(out, init, preset, settings, data, glob, threads)
     with run:
         _show_start(run, console)
         _train(run, minutes, console)
@@ -189,21 +195,14 @@ def _created(
     out: Path | None,
     init: Path | None,
     preset: str | None,
-    config: Path | None,
     settings: dict[str, Any],
     data: list[str] | None,
     glob: str | None,
     threads: int | None,
 ) -> Run:
-    """A new run. The file's settings stand in for the preset's, and those of the command line for both."""
+    """A new run."""
     if out is not None:
         refuse_a_run(out)
-    if config is not None:
-        plan = read_plan(config)
-        preset = plan.preset if preset is None else preset
-        data = plan.data if data is None else data
-        glob = plan.glob if glob is None else glob
-        settings = plan.settings | settings
     if init is not None and preset is not None:
         raise HandgradError(f"preset: not with --init; the model in {init} has its own architecture")
     started = (init, load(init)) if init else None

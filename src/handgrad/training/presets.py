@@ -9,19 +9,19 @@ class Preset(NamedTuple):
     """Fields of the model and of training; fields of training that are missing have their defaults."""
 
 
-DEFAULT: dict[str, Any] = {
+RATES: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "muon": {"optimizer": "muon", "momentum": 0.8, "learning_rate": 1e-2, "warmup": 0, "hold": 0.4},
+}
+"""What suits each optimizer where the fields' defaults do not; what suits one may ruin a run with another."""
+DEFAULT: dict[str, Any] = RATES["muon"] | {
     "layers": 4,
     "heads": 4,
     "width": 128,
     "hidden": 344,
     "context": 64,
-    "optimizer": "muon",
-    "momentum": 0.8,
     "steps": 1200,
     "batch": 16,
-    "learning_rate": 1e-2,
-    "warmup": 0,
-    "hold": 0.4,
 }
 PRESETS = {
     "tiny": Preset(
@@ -61,7 +61,7 @@ PRESETS = {
     ),
 }
 OF_AN_OPTIMIZER = ("optimizer", "momentum", "learning_rate", "final_learning_rate", "warmup", "hold")
-"""Settings that are good for one optimizer, and may ruin a run with another."""
+"""What a preset chose for its optimizer."""
 FINE_TUNING: dict[str, Any] = {
     "steps": 500,
     "batch": 8,

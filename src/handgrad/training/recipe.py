@@ -12,7 +12,7 @@ from ..files import read_text_file
 from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
 from .config import TrainingConfig
-from .presets import DEFAULT_PRESET, FINE_TUNING, OF_AN_OPTIMIZER, PRESETS
+from .presets import DEFAULT_PRESET, FINE_TUNING, OF_AN_OPTIMIZER, PRESETS, RATES
 from .sources import STANDARD_INPUT
 
 
@@ -87,11 +87,12 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DE
 
 
 def _beside(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a preset sets; where another optimizer is given, without the rate and schedule, which were for its own."""
+    """What a preset sets; where another optimizer is given, that one's rate and schedule, not those of its own."""
     usual = settings.get("optimizer", TrainingConfig.optimizer)
     if given.get("optimizer", usual) == usual:
         return settings
-    return {name: value for name, value in settings.items() if name not in OF_AN_OPTIMIZER}
+    others = {name: value for name, value in settings.items() if name not in OF_AN_OPTIMIZER}
+    return others | RATES.get(str(given["optimizer"]), {})
 
 
 def field_meanings() -> dict[str, str]:
