@@ -172,9 +172,8 @@ def ablate(
     record = _begin(threads, seeds, json_)
     content = _text(text)
     rows = []
-    made = [*ablation.variants()]
     with Progress(*PROGRESS, console=status_line, disable=not status_line.is_terminal) as bar:
-        for row in bar.track(ablation.ablate(content, seeds, part, threads), total=len(made)):
+        for row in bar.track(ablation.ablate(content, seeds, part, threads), total=len([*ablation.variants()])):
             rows.append(row)
             record["ablation"] = [each._asdict() for each in rows]
             _write(record, json_)
@@ -305,21 +304,30 @@ def _hold(contest: Contest, rounds: int, only: list[str] | None) -> tuple[dict[s
         )
 
 
+def _figures_table(*headers: str) -> Table:
+    """A table of names and, to the right, of figures."""
+    table = Table(*headers, box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _print_table(table: Table) -> None:
+    console.print("")
+    console.print(table, soft_wrap=True)
+
+
 def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float | None) -> None:
     measure = next((name for name in turns if name.startswith(("PyTorch", "transformers"))), next(iter(turns)))
     rate = contest.per_second
-    table = Table(
+    table = _figures_table(
         contest.title,
         "tokens/s" if rate else "ms",
         f"ratio of times to {measure}",
         "round by round",
         "memory, MB",
         "of it libraries",
-        box=None,
-        pad_edge=False,
     )
-    for column in table.columns[1:]:
-        column.justify = "right"
     for name, figure in figures(turns, measure).items():
         table.add_row(
             name,
@@ -329,15 +337,14 @@ def _show(contest: Contest, turns: Mapping[str, list[Turn]], difference: float |
             f"{figure.peak / 1e6:,.0f}",
             f"{figure.libraries / 1e6:,.0f}",
         )
-    console.print("")
-    console.print(table, soft_wrap=True)
+    _print_table(table)
     if difference is not None:
         console.print(f"{contest.of_what} differ by {difference:.1e} at most; {contest.agree:g} is allowed")
 
 
 def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
     measure = learning.MEASURE if learning.MEASURE in turns else next(iter(turns))
-    table = Table(
+    table = _figures_table(
         "",
         "parameters",
         "steps",
@@ -347,11 +354,7 @@ def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
         f"ratio to {measure}",
         "round by round",
         "with evaluations, s",
-        box=None,
-        pad_edge=False,
     )
-    for column in table.columns[1:]:
-        column.justify = "right"
     for name, figure in figures(turns, measure).items():
         runs = turns[name][1:]
         table.add_row(
@@ -365,18 +368,13 @@ def _show_learning(turns: Mapping[str, list[Turn]]) -> None:
             " ".join(f"{ratio:.3f}" for ratio in figure.ratios),
             f"{median(run['whole'] for run in runs):.1f}",
         )
-    console.print("")
-    console.print(table, soft_wrap=True)
+    _print_table(table)
 
 
 def _show_ablation(rows: list[ablation.Row]) -> None:
-    table = Table(
+    table = _figures_table(
         *("", "recipe without it", "change", "ms a step", "nanoGPT with it", "change", "ms a step"),
-        box=None,
-        pad_edge=False,
     )
-    for column in table.columns[1:]:
-        column.justify = "right"
     for name in dict.fromkeys(row.choice for row in rows):
         cells = []
         for base in ("recipe", "nanogpt"):
@@ -384,8 +382,7 @@ def _show_ablation(rows: list[ablation.Row]) -> None:
             change = f"{row.loss - whole.loss:+.3f}" if row and whole and name else ""
             cells += [f"{row.loss:.3f}", change, f"{row.milliseconds:.0f}"] if row else ["–", "", ""]
         table.add_row(name or "as it is", *cells)
-    console.print("")
-    console.print(table, soft_wrap=True)
+    _print_table(table)
 
 
 def _made_by() -> dict[str, str]:

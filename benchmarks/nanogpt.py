@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .plan import HELD_OUT, TOKENS, Turn, read_plan, schedule
+from .torch_gpt import Config, make_optimizer
 
-Config = SimpleNamespace
 WINDOWS = 64
 """Windows of the held-out text that are read at once."""
 
@@ -119,19 +118,6 @@ def train(
         if step in evaluated:
             losses.append((step, evaluate(model, held_out)))
     return seconds, losses
-
-
-def make_optimizer(model: NanoGPT, config: Config) -> torch.optim.Optimizer:
-    """AdamW, whose decay is of matrices alone."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
-    return torch.optim.AdamW(
-        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(config.beta_1, config.beta_2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
 
 
 def learning_rate(step: int, config: Config) -> float:

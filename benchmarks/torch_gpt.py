@@ -97,3 +97,16 @@ def load(path: str, config: Config) -> GPT:
         state[f"blocks.{n}.down.weight"] = linear(f"{feed_forward}.w_down")
     model.load_state_dict(state)
     return model
+
+
+def make_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """AdamW, whose decay is of matrices alone."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
+    return torch.optim.AdamW(
+        [{"params": matrices}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(config.beta_1, config.beta_2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )

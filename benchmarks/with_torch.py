@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .plan import BATCHES, WEIGHTS, AbsentError, Turn, attention_inputs, projections, read_plan
-from .torch_gpt import Cache, load, next_logits
+from .torch_gpt import Cache, load, make_optimizer, next_logits
 
 
 def eager_step(folder: Path) -> Callable[[], Turn]:
@@ -29,15 +29,7 @@ def _step(folder: Path, prepare: Callable[[Any], Any]) -> Callable[[], Turn]:
     torch.set_num_threads(plan.threads)
     batches = iter(torch.from_numpy(np.load(folder / BATCHES)).long())  # (B, T + 1) each
     model = load(str(folder / WEIGHTS), plan.model)
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-        lr=plan.training.learning_rate,
-        betas=(plan.training.beta_1, plan.training.beta_2),
-        weight_decay=plan.training.weight_decay,
-        fused=True,
-    )
+    optimizer = make_optimizer(model, plan.training)
     forward = prepare(model)
 
     def update() -> tuple[float, float]:

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import nanogpt
+from benchmarks.torch_gpt import make_optimizer
 
 SMALL = NANOGPT | {"layers": 2, "heads": 2, "width": 8, "hidden": 32, "context": 6}
 
@@ -44,7 +45,7 @@ def test_loss_gradients_and_an_update_are_the_same(monkeypatch: pytest.MonkeyPat
     named = type(parameters).from_tree(config, gradients)
     for name, parameter in theirs.items():
         np.testing.assert_allclose(parameter.grad, there(name, dict(named)), rtol=1e-9, atol=1e-13, err_msg=name)
-    nanogpt.make_optimizer(model, SimpleNamespace(**recipe.training.to_dict())).step()
+    make_optimizer(model, SimpleNamespace(**recipe.training.to_dict())).step()
     AdamW(parameters, recipe.training).step(gradients, recipe.training.learning_rate)
     for name, parameter in theirs.items():
         np.testing.assert_allclose(
