@@ -16,6 +16,7 @@ from .export import export
 from .generate import generate
 from .info import info
 from .kit import kit
+from .learn import app as learn
 from .trace import trace
 from .train import train
 from .watch import watch
@@ -23,8 +24,8 @@ from .watch import watch
 app = typer.Typer(
     name="handgrad",
     help="A GPT whose every gradient is written by hand in NumPy, and proved.",
-    epilog="Start with `handgrad check`, then `handgrad train`. Exit status: 0 good; 1 a check failed, or the run did; "
-    "2 input that cannot be used.",
+    epilog="Start with `handgrad check`, then `handgrad train`; to learn, `handgrad learn start DIR`. Exit status: "
+    "0 good; 1 a check failed, or the run did; 2 input that cannot be used.",
     add_completion=False,
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -40,6 +41,7 @@ app.command()(generate)
 app.command()(evaluate)
 app.command()(info)
 app.command()(export)
+app.add_typer(learn, name="learn")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,69 @@
+"""handgrad learn grade: many folders side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ...errors import HandgradError
+from ...files import write_atomically
+from ...learn import EXERCISES, Exercise, Result, as_csv, as_json, commonest_mistakes, find, grade_folders
+from ..terminal import make_room
+from .show import MARKS, course_console
+
+SHOWN = 8
+"""Mistakes that are listed, the commonest ones."""
+
+
+def grade(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders with exercises: one for each student.")
+    ],
+    only: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these exercises, with commas between.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the random cases: the same ones for all.")] = 0,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that was found, messages too.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for each folder.")] = None,
+) -> None:
+    """Grade many folders side by side, for who teaches with the course.
+
+    All are asked the same random cases. Nothing in the folders is changed. Students' code runs with your rights, under
+    a time and a memory limit: that guards against accidents, and not against malice.
+    """
+    exercises = list(EXERCISES) if only is None else [find(name.strip()) for name in only.split(",") if name.strip()]
+    if not exercises:
+        raise HandgradError("--only: no exercise is named")
+    console = course_console()
+    count = len(folders) * len(exercises)
+    graded = grade_folders(folders, exercises, seed)
+    results = list(
+        track(graded, "grading", count, console=Console(stderr=True), transient=True, disable=not console.is_terminal)
+    )
+    make_room(console)
+    _show(console, results, exercises)
+    for path, text in ((json, as_json(results, seed)), (csv, as_csv(results))):
+        if path:
+            write_atomically(path, text)
+            console.print(f"written: {path}", markup=False)
+
+
+def _show(console: Console, results: list[Result], exercises: list[Exercise]) -> None:
+    table = Table("folder", "passed", "exercises", box=None, header_style="bold", pad_edge=False)
+    table.columns[0].overflow = "fold"
+    rows: dict[Path, list[Result]] = {}
+    for result in results:
+        rows.setdefault(result.folder, []).append(result)
+    for folder, row in rows.items():
+        passed = sum(result.state == "passed" for result in row)
+        table.add_row(str(folder), f"{passed}/{len(row)}", "".join(MARKS.get(result.state, " ") for result in row))
+    console.print(table)
+    if common := commonest_mistakes(results):
+        console.print("\n[bold]what is wrong, and how often[/]")
+        listed = Table(box=None, show_header=False, pad_edge=False)
+        for name, mistake, times in common[:SHOWN]:
+            listed.add_row(f"{times}×", name, mistake)
+        console.print(listed)

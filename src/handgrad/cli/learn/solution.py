@@ -1,0 +1,31 @@
+"""handgrad learn solution: the answer."""
+
+import textwrap
+from typing import Annotated
+
+import typer
+from rich.syntax import Syntax
+
+from ...learn import HINTS
+from .show import Name, chosen, course_console, here, show_end
+
+
+def solution(
+    name: Name = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Show the lines that were asked for. Asks first; your file is not changed."""
+    course, console = here(), course_console()
+    exercise = chosen(course, name)
+    if exercise is None:
+        show_end(console)
+        return
+    shown = course.hints_shown.get(exercise.name, 0)
+    if course.standing(exercise) != "passed" and not yes:
+        left = f"{HINTS - shown} hints are left. " if shown < HINTS else ""
+        typer.confirm(f"{left}Show the solution of {exercise.name}?", abort=True)
+    code = textwrap.dedent(exercise.solution).rstrip()
+    if console.is_terminal:
+        console.print(Syntax(code, "python", background_color="default"))
+    else:
+        print(code)

@@ -1,0 +1,106 @@
+"""handgrad learn watch: grade again at every save."""
+
+import queue
+import sys
+import threading
+import time
+
+from rich.console import Console
+
+from ...learn import EXERCISES, Course, Exercise
+from .check import check_one
+from .hint import show_hints
+from .list import show_standings
+from .show import any_seed, course_console, here, show_end, show_progress
+
+EVERY = 0.3
+"""Seconds between two looks at the files."""
+COMMANDS = "hint, list, check or quit, and Enter"
+
+Stamps = dict[Exercise, tuple[int, int] | None]
+
+
+def watch() -> None:
+    """Check the next exercise at every save, and go on to the one after it when it passes.
+
+    Another exercise that is saved is checked too. At a terminal, type hint, list, check or quit.
+    """
+    course, console = here(), course_console()
+    seed = any_seed()  # the same numbers at each save, to be compared with those before
+    typed = _lines() if sys.stdin is not None and sys.stdin.isatty() and console.is_terminal else queue.SimpleQueue()
+    try:
+        _watch(course, console, seed, typed)
+    except KeyboardInterrupt:
+        console.print("\nhandgrad learn watch goes on from here at any time")
+
+
+def _watch(course: Course, console: Console, seed: int, typed: "queue.SimpleQueue[str]") -> None:
+    exercise: Exercise | None = course.next()
+    while exercise is not None:
+        stamps = _stamps(course)
+        if console.is_terminal:
+            console.clear()
+        passed = course.standing(exercise) != "missing" and check_one(course, console, exercise, seed).passed
+        following = course.next()
+        if passed and following is not None and course.standing(following) == "begun":
+            exercise = following  # several were written at once
+            continue
+        if passed and following is not None:
+            console.print(f"\nNext: open [bold]{following.file}[/]  {following.title}")
+        show_progress(console, course)
+        if following is None:
+            break
+        if console.is_terminal:
+            console.print(f"[dim]watching; {COMMANDS}[/]")
+        exercise = _changed(course, console, stamps, typed, following)
+        if exercise is None:
+            return
+    show_end(console)
+
+
+def _changed(
+    course: Course, console: Console, before: Stamps, typed: "queue.SimpleQueue[str]", current: Exercise
+) -> Exercise | None:
+    """Wait until a file is saved: which one. None where the reader wants to end."""
+    while True:
+        time.sleep(EVERY)
+        stamps = _stamps(course)
+        saved = [exercise for exercise in EXERCISES if stamps[exercise] and stamps[exercise] != before[exercise]]
+        if saved:
+            return current if current in saved else saved[0]
+        if not typed.empty():
+            command = typed.get().strip().lower()
+            if command in ("q", "quit", "exit"):
+                return None
+            if command in ("c", "check", ""):
+                return current
+            if command in ("h", "hint"):
+                show_hints(console, course, current)
+            elif command in ("l", "list"):
+                show_standings(console, course)
+            else:
+                console.print(f"{command!r}? type {COMMANDS}", markup=False)
+
+
+def _stamps(course: Course) -> Stamps:
+    """When each file was written last, and its size; None where there is none, as for a moment while it is saved."""
+    stamps: Stamps = {}
+    for exercise in EXERCISES:
+        try:
+            status = course.path(exercise).stat()
+            stamps[exercise] = status.st_mtime_ns, status.st_size
+        except OSError:
+            stamps[exercise] = None
+    return stamps
+
+
+def _lines() -> "queue.SimpleQueue[str]":
+    """What is typed, line by line, without waiting for it."""
+    typed: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            typed.put(line)
+
+    threading.Thread(target=read, daemon=True).start()
+    return typed

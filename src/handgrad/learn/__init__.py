@@ -1,0 +1,34 @@
+"""The course: the reader writes each backward, and is told what is wrong with it."""
+
+from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders
+from .course import Course, Standing, find, sources_of
+from .exercise import HINTS, Exercise, Mistake
+from .finale import Agreement, Step, Trained, needed, train
+from .grade import Grade, grade, grade_all
+from .ladder import EXERCISES
+from .run import Limits
+
+__all__ = [
+    "EXERCISES",
+    "HINTS",
+    "Agreement",
+    "Course",
+    "Exercise",
+    "Grade",
+    "Limits",
+    "Mistake",
+    "Result",
+    "Standing",
+    "Step",
+    "Trained",
+    "as_csv",
+    "as_json",
+    "commonest_mistakes",
+    "find",
+    "grade",
+    "grade_all",
+    "grade_folders",
+    "needed",
+    "sources_of",
+    "train",
+]

@@ -1,0 +1,97 @@
+"""Many folders side by side, for who teaches with the course."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import HandgradError
+from ..files import read_text_file, require_folder
+from ..machine import cores
+from .exercise import Exercise
+from .grade import Grade, grade
+
+
+class Result(NamedTuple):
+    """How one folder fared with one exercise."""
+
+    folder: Path
+    exercise: Exercise
+    grade: Grade | None
+    """None where the file is not there."""
+
+    @property
+    def state(self) -> str:
+        return self.grade.state if self.grade else "missing"
+
+
+def grade_folders(folders: Sequence[Path], exercises: Sequence[Exercise], seed: int) -> Iterator[Result]:
+    """Grade each exercise of each folder, all with the same random cases; in order, as they are done."""
+    for folder in folders:
+        require_folder(folder)
+        if not any((folder / exercise.file).exists() for exercise in exercises):
+            raise HandgradError(f"{folder}: none of the exercises is in it ({exercises[0].file}, ...)")
+    jobs = [(folder, exercise) for folder in folders for exercise in exercises]
+    with ThreadPoolExecutor(cores()) as pool:
+        yield from pool.map(lambda job: _graded(job[0], job[1], seed), jobs)
+
+
+def _graded(folder: Path, exercise: Exercise, seed: int) -> Result:
+    path = folder / exercise.file
+    if not path.exists():
+        return Result(folder, exercise, None)
+    try:
+        source = read_text_file(path)
+    except HandgradError as error:
+        return Result(folder, exercise, Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed))
+    return Result(folder, exercise, grade(exercise, source, str(path), seed))
+
+
+def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
+    """(exercise, mistake, how many folders made it), the most frequent ones first."""
+    found = Counter(
+        (result.exercise.name, result.grade.mistake or result.grade.kind)
+        for result in results
+        if result.grade and result.grade.state == "wrong"
+    )
+    return [(*key, count) for key, count in found.most_common()]
+
+
+def as_json(results: Sequence[Result], seed: int) -> str:
+    """Everything that is known of every folder."""
+    folders: dict[str, dict[str, Any]] = {}
+    for result in results:
+        entry = folders.setdefault(str(result.folder), {"passed": 0, "exercises": {}})
+        entry["passed"] += result.state == "passed"
+        found = result.grade
+        details = {"kind": found.kind, "mistake": found.mistake, "message": found.message} if found else {}
+        entry["exercises"][result.exercise.name] = {
+            "state": result.state,
+            **{name: text for name, text in details.items() if text and result.state == "wrong"},
+        }
+    return json.dumps({"seed": seed, "folders": folders}, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_csv(results: Sequence[Result]) -> str:
+    """A line for each folder: how many passed, then for each exercise its state, or what is wrong."""
+    rows: dict[Path, list[Result]] = {}
+    for result in results:
+        rows.setdefault(result.folder, []).append(result)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [result.exercise.name for result in next(iter(rows.values()))]
+    writer.writerow(["folder", "passed", "of", *names])
+    for folder, row in rows.items():
+        passed = sum(result.state == "passed" for result in row)
+        writer.writerow([folder, passed, len(row), *map(_cell, row)])
+    return text.getvalue()
+
+
+def _cell(result: Result) -> str:
+    if result.grade and result.state == "wrong":
+        return f"wrong: {result.grade.mistake or result.grade.kind}"
+    return result.state

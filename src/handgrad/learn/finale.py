@@ -1,0 +1,141 @@
+"""The end of the course: the reader's own functions are put together, and train a GPT."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import TrainingError
+from ..layers import Array
+from ..model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
+from ..proof import relative_error
+from ..training import default_text, make_corpus, split, training_batch
+from .course import Course
+from .exercise import Exercise
+from .ladder import EXERCISES
+from .ladder.model import GPT_NAMES, as_exercise_has_them
+from .run import end, environment
+
+CHILD = Path(__file__).with_name("finale_child.py")
+CONFIG: dict[str, Any] = {"layers": 2, "heads": 4, "width": 64, "hidden": 168, "context": 64}
+STEPS = 400
+SETTINGS = {"batch": 16, "first_part": 6, "rate": 1e-2, "warmup": 40, "decay": 0.01, "seed": 0}
+HELD_OUT = 64
+"""Windows that the loss is taken on in the end."""
+TRUSTED = 1e-9
+"""How far the gradients may be off handgrad's for the training to begin."""
+
+
+class Agreement(NamedTuple):
+    """How far the reader's gradients of the first batch are off handgrad's: the worst, and of how many tensors."""
+
+    error: float
+    worst: str
+    tensors: int
+
+
+class Step(NamedTuple):
+    step: int
+    loss: float
+
+
+class Trained(NamedTuple):
+    loss: float
+    """On held-out text, in nats."""
+    model: Model
+    """With the parameters that the reader's functions found."""
+
+
+def needed() -> list[Exercise]:
+    """The exercises whose functions the training calls, directly or through others."""
+    names, wanted = (
+        {exercise.module: exercise for exercise in EXERCISES},
+        ["ex26_gpt", "ex28_adamw", "ex29_accumulation"],
+    )
+    for name in wanted:
+        wanted += [other for other in re.findall(r"^from (ex\w+)", names[name].unsolved, re.M) if other not in wanted]
+    return [names[name] for name in sorted(wanted)]
+
+
+def train(course: Course, steps: int = STEPS) -> Iterator[Agreement | Step | Trained]:
+    """Train with the reader's functions, and tell of it: how their gradients agree, each step, and the end.
+
+    Forward, backward, accumulation and AdamW are the reader's files'; a process of its own runs them. A
+    `TrainingError` shows the reader's line where something fails, or names the gradient that is off.
+    """
+    text = split([default_text()])
+    tokenizer = Tokenizer.of_characters(text.training + text.validation)
+    config = ModelConfig(**CONFIG, vocabulary=tokenizer.vocabulary)
+    corpus = make_corpus(text, tokenizer, config.context)
+    held_out = training_batch(corpus.validation.tokens, config.context, HELD_OUT, seed=0, step=1)
+    parameters = initial_parameters(config, dtype=np.float64)
+    task = {
+        **SETTINGS,
+        "steps": steps,
+        "parameters": as_exercise_has_them(parameters),
+        "heads": config.heads,
+        "context": config.context,
+        "training": corpus.training,
+        "held_out": np.concatenate([held_out.tokens, held_out.targets[:, -1:]], axis=1),
+    }
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        work = Path(name)
+        (work / "task").write_bytes(pickle.dumps(task))
+        with (work / "printed").open("wb") as printed:
+            process = subprocess.Popen(
+                [sys.executable, "-I", str(CHILD), str(course.folder.resolve()), name],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=printed,
+                env=environment(),
+                start_new_session=True,
+            )
+            try:
+                yield from _told(process, work, parameters, tokenizer)
+            finally:
+                end(process)
+
+
+def _told(
+    process: "subprocess.Popen[bytes]", work: Path, parameters: Parameters, tokenizer: Tokenizer
+) -> Iterator[Any]:
+    assert process.stdout is not None
+    for encoded in process.stdout:
+        line: dict[str, Any] = json.loads(encoded)
+        if "error" in line:
+            raise TrainingError(*line["error"].splitlines())
+        if "gradients" in line:
+            agreement = _agreement(parameters, work)
+            yield agreement
+            if not agreement.error <= TRUSTED:
+                raise TrainingError(f"your functions together give a wrong {agreement.worst}: check them once more")
+        elif "step" in line:
+            yield Step(line["step"], line["loss"])
+        else:
+            trained = _by_library_name(np.load(work / "trained.npz"))
+            found = Parameters.from_mapping(parameters.config, {n: x.astype(np.float32) for n, x in trained.items()})
+            yield Trained(line["held_out"], Model(parameters.config, found, tokenizer))
+            return
+    raise TrainingError("the process that ran your functions ended without a word: was it killed?")
+
+
+def _agreement(parameters: Parameters, work: Path) -> Agreement:
+    windows = np.load(work / "windows.npy")
+    loss, cached = loss_forward(windows[:, :-1], windows[:, 1:], parameters.tree, parameters.config)
+    right = dict(zip(parameters, leaves(loss_backward(np.ones_like(loss), cached)), strict=True))
+    mine = _by_library_name(np.load(work / "gradients.npz"))
+    errors = {name: relative_error(mine[name], x) for name, x in right.items()}
+    worst = max(errors, key=lambda name: errors[name])
+    return Agreement(errors[worst], worst, len(errors))
+
+
+def _by_library_name(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """What the child calls blocks.0.w_q, the exercise dp['blocks'][0]['w_q'], by the library's name."""
+    return {theirs: arrays[".".join(re.findall(r"\['?(\w+)'?\]", ours))] for theirs, ours in GPT_NAMES.items()}

@@ -1,0 +1,105 @@
+"""Whether an answer is right: its structure, its shapes and dtypes, that nothing was written to, and its numbers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..layers import Array
+from ..proof import BAR
+from .run import Other
+
+SMALLEST = 1e-3
+"""A tensor that is smaller than this part of the largest one is compared with that: it may be zero by mathematics."""
+
+
+class Misfit(NamedTuple):
+    """What keeps an answer from being compared."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def named(value: Any, returns: Mapping[str, str]) -> dict[str, Any]:
+    """The tensors of an answer by name: dx, dp['w_q'], dp['blocks'][0]['w_q']."""
+    items = value if isinstance(value, tuple | list) and len(returns) > 1 else (value,)
+    return {name: leaf for top, item in zip(returns, items, strict=True) for name, leaf in _leaves(top, item)}
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(f"{name}['{key}']", item)
+    elif isinstance(value, tuple | list):
+        for n, item in enumerate(value):
+            yield from _leaves(f"{name}[{n}]", item)
+    else:
+        yield name, value
+
+
+def misfit(mine: Any, right: Any, returns: Mapping[str, str]) -> Misfit | None:
+    """The first thing that keeps an answer from being compared with the right one: its structure, a shape, a dtype."""
+    wanted = ", ".join(returns)
+    if len(returns) > 1:
+        if not isinstance(mine, tuple | list):
+            return Misfit("returned", wanted, f"it returned {_kind(mine)}; {wanted} are wanted, in this order")
+        if len(mine) != len(returns):
+            return Misfit("returned", wanted, f"it returned {len(mine)} things; {wanted} are wanted, in this order")
+    pairs = zip(returns, mine, right, strict=True) if len(returns) > 1 else [(wanted, mine, right)]
+    return next((found for pair in pairs if (found := _misfit(*pair))), None)
+
+
+def _misfit(name: str, mine: Any, right: Any) -> Misfit | None:
+    if isinstance(right, dict | list | tuple):
+        wanted: list[Any] = list(right) if isinstance(right, dict) else list(range(len(right)))
+        if not isinstance(mine, dict if isinstance(right, dict) else tuple | list):
+            what = "a dict" if isinstance(right, dict) else "a list"
+            return Misfit("returned", name, f"{name} is {_kind(mine)}, but must be {what}")
+        have = set(mine) if isinstance(mine, dict) else set(range(len(mine)))
+        if missing := [key for key in wanted if key not in have]:
+            return Misfit("returned", name, f"{name} has no {missing[0]!r}")
+        if more := have.difference(wanted):
+            return Misfit("returned", name, f"{name} has {sorted(map(repr, more))[0]}, which is not wanted")
+        found = (
+            _misfit(f"{name}['{key}']" if isinstance(right, dict) else f"{name}[{key}]", mine[key], right[key])
+            for key in wanted
+        )
+        return next((each for each in found if each), None)
+    if isinstance(mine, Other | dict | list | tuple):
+        return Misfit("returned", name, f"{name} is {_kind(mine)}, but must be {_kind(np.asarray(right))}")
+    right = np.asarray(right)
+    if mine.shape != right.shape:
+        return Misfit("shape", name, f"{name} has the shape {mine.shape}, but must have {right.shape}")
+    if mine.dtype != right.dtype:
+        return Misfit("dtype", name, f"{name} is {mine.dtype}, but must be {right.dtype}")
+    return None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Other):
+        return value.kind if value.kind.startswith("array") else f"a {value.kind}".replace("a NoneType", "None")
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}" if value.ndim else "a number"
+    return {"tuple": "a tuple", "list": "a list", "dict": "a dict"}.get(type(value).__name__, type(value).__name__)
+
+
+def scales(right: Mapping[str, Array]) -> dict[str, float]:
+    """What an error of each tensor is measured by: its own largest entry, or a part of the largest of all."""
+    largest = {name: float(np.max(np.abs(x), initial=0)) for name, x in right.items()}
+    least = SMALLEST * max(largest.values(), default=0.0)
+    return {name: max(size, least) or 1.0 for name, size in largest.items()}
+
+
+def error(mine: Array, right: Array, scale: float) -> float:
+    """The largest difference, by this scale; infinite where it is not finite."""
+    with np.errstate(all="ignore"):
+        worst = float(np.max(np.abs(np.asarray(mine) - right), initial=0))
+    return worst / scale if np.isfinite(worst) else float("inf")
+
+
+def wrong(mine: Mapping[str, Array], right: Mapping[str, Array]) -> dict[str, float]:
+    """The tensors that are beyond the bar of the proof, each with its relative error."""
+    by = scales(right)
+    errors = {name: error(mine[name], x, by[name]) for name, x in right.items()}
+    return {name: each for name, each in errors.items() if not each <= BAR}

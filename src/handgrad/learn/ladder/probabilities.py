@@ -1,0 +1,106 @@
+"""From scores to probabilities, and to the loss."""
+
+import numpy as np
+
+from ...proof import making
+from ...proof.making import Maker
+from ..exercise import Exercise, Mistake, Problem
+from .common import as_in_library, of_catalogue
+
+
+def _row(make: Maker) -> Problem:
+    exponentials = np.exp(make.normal(make.sizes.C))
+    return Problem({"y": exponentials / exponentials.sum()})
+
+
+WHOLE = "np.diag(y) - np.outer(y, y)"
+
+SOFTMAX_JACOBIAN = Exercise(
+    "softmax_jacobian",
+    "the softmax Jacobian, written out",
+    {"jacobian": "N N"},
+    _row,
+    (
+        of_catalogue("softmax_as_if_elementwise", right=WHOLE, wrong="np.diag(y * (1 - y))"),
+        Mistake(
+            "jacobian_of_the_exponential",
+            right=WHOLE,
+            wrong="np.diag(y)",
+            why="That is how y[i] would move if its denominator stood still. But z[j] is in every denominator.",
+        ),
+        Mistake(
+            "jacobian_without_the_diagonal",
+            right=WHOLE,
+            wrong="-np.outer(y, y)",
+            why="That is what comes of the denominator. For i = j the numerator moves too: what does that add?",
+        ),
+        Mistake(
+            "jacobian_of_ones",
+            right=WHOLE,
+            wrong="np.eye(len(y)) - np.outer(y, y)",
+            why="exp(z[i]) has itself as its derivative, so that the diagonal has y[i] (1 - y[i]): not 1 - y[i]².",
+        ),
+        Mistake(
+            "jacobian_negated",
+            right=WHOLE,
+            wrong="np.outer(y, y) - np.diag(y)",
+            why="The sign is wrong: a larger z[i] makes y[i] larger, and all the others smaller.",
+        ),
+    ),
+    function="softmax_jacobian",
+    forward=None,
+)
+
+SOFTMAX = Exercise(
+    "softmax",
+    "softmax, vectorised",
+    {"dz": "B T V"},
+    lambda make: as_in_library(making.softmax(make)),
+    (
+        Mistake(
+            "softmax_row_sum_divided",
+            right=".sum(axis=-1, keepdims=True)",
+            wrong=".mean(axis=-1, keepdims=True)",
+            why="The probabilities are the weights of this mean already: sum, and divide by nothing.",
+        ),
+        Mistake(
+            "softmax_row_sum_of_the_batch",
+            right=".sum(axis=-1, keepdims=True)",
+            wrong=".sum()",
+            why="Each row has a sum of its own: over the last axis, with keepdims=True, and not over all of the array.",
+        ),
+        Mistake(
+            "softmax_sign",
+            right="(dy - mean_dy)",
+            wrong="(dy + mean_dy)",
+            why="What an entry gains, the others lose: the off-diagonal entries of the Jacobian are negative.",
+        ),
+    ),
+)
+
+CROSS_ENTROPY = Exercise(
+    "cross_entropy",
+    "log-softmax and cross-entropy",
+    {"dlogits": "B T V"},
+    lambda make: as_in_library(making.cross_entropy(make, scale=2.0)),
+    (
+        Mistake(
+            "logarithms_as_probabilities",
+            right="np.exp(log_p)",
+            wrong="log_p",
+            why="log_p holds logarithms. Differentiate log sum exp(logits): which numbers between 0 and 1 come out?",
+        ),
+        Mistake(
+            "loss_divided_by_the_batch",
+            right="targets.size",
+            wrong="len(targets)",
+            why="The mean is over all B·T positions: len(targets) is only B.",
+        ),
+        Mistake(
+            "loss_divided_by_the_logits",
+            right="targets.size",
+            wrong="log_p.size",
+            why="The mean is over positions, of which there are B·T, and not over the B·T·V logits.",
+        ),
+    ),
+)

@@ -1,0 +1,169 @@
+"""Starts a reader's code in a process of its own, under limits, and tells what became of it."""
+
+import ast
+import contextlib
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..layers import Array
+from .exercise import FOLDER, Exercise, Question, read_solved
+
+CHILD = Path(__file__).with_name("child.py")
+SECONDS = 10.0
+"""What all questions together may take."""
+STARTING = 50.0
+"""Seconds more, in which Python and NumPy start on a machine that does other things."""
+MEGABYTES = 2048
+WRITTEN_MEGABYTES = 64
+PRINTED = 4000
+"""Characters of what a reader's code prints that are kept, the first ones."""
+
+
+class Limits(NamedTuple):
+    seconds: float = SECONDS
+    megabytes: int = MEGABYTES
+
+
+class Outcome(NamedTuple):
+    """What became of a reader's file."""
+
+    answers: list[Any] | None
+    """What the function returned for each question; None where there is a problem."""
+    touched: list[dict[str, Any] | None]
+    """For each question, the argument that it wrote to."""
+    problem: dict[str, Any]
+    """What went wrong: its kind as `problem`, and what there is to say of it."""
+    printed: str
+    changed: list[str]
+    """The forwards of the file that are not as they were given."""
+
+
+class Other(NamedTuple):
+    """What is no number, no array, and no tuple, list or dict of these."""
+
+    kind: str
+
+
+def run(exercise: Exercise, source: str, path: str, questions: Sequence[Question], limits: Limits) -> Outcome:
+    """Ask the function of a reader's file all questions. `path` is what its tracebacks call the file."""
+    task = {
+        "module": exercise.module,
+        "function": exercise.function,
+        "source": source,
+        "path": path,
+        "earlier": {name: text for name, text in all_solved().items() if name < exercise.module},
+        "forwards": given_forwards(exercise.module),
+        "questions": [question.arguments for question in questions],
+        "seconds": limits.seconds,
+        "megabytes": limits.megabytes,
+        "written_megabytes": WRITTEN_MEGABYTES,
+    }
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "task").write_bytes(pickle.dumps(task))
+        with (folder / "printed").open("wb") as printed:
+            status = _started([sys.executable, "-I", str(CHILD), name], printed, limits.seconds + STARTING)
+        with (folder / "printed").open("rb") as file:
+            text = file.read(4 * PRINTED).decode(errors="replace")[:PRINTED]
+        answer = _answer_in(folder)
+        if answer is not None:
+            arrays = _arrays_in(folder)
+            answers = (
+                [_decoded(each["returned"], arrays) for each in answer["answers"]] if "answers" in answer else None
+            )
+            touched = [each["touched"] for each in answer.get("answers", [])]
+            problem = answer if "problem" in answer else {}
+            return Outcome(answers, touched, problem, text, answer.get("changed", []))
+        stuck = (folder / "stuck").read_text(errors="replace") if (folder / "stuck").exists() else ""
+    return Outcome(None, [], _ended(status, stuck, path, limits), text, [])
+
+
+def environment() -> dict[str, str]:
+    """One thread for each process: several exercises are graded side by side."""
+    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    return os.environ | dict.fromkeys(threads, "1") | {"PYTHONIOENCODING": "utf-8"}
+
+
+@cache
+def all_solved() -> dict[str, str]:
+    return {path.stem: read_solved(path.stem) for path in sorted(FOLDER.glob("ex*.py"))}
+
+
+@cache
+def given_forwards(module: str) -> dict[str, str]:
+    """The code of the forwards of an exercise, by name."""
+    functions = (node for node in ast.parse(read_solved(module)).body if isinstance(node, ast.FunctionDef))
+    return {node.name: ast.dump(node) for node in functions if node.name.endswith("_forward")}
+
+
+def _started(command: list[str], printed: Any, seconds: float) -> int | None:
+    """The status in which the command ended; None where it took too long."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=printed,
+        stderr=subprocess.STDOUT,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[Any]") -> None:
+    """Whatever is left of it, and of what it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _answer_in(folder: Path) -> dict[str, Any] | None:
+    try:
+        answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _arrays_in(folder: Path) -> dict[str, Array]:
+    with np.load(folder / "answer.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _decoded(value: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    if "array" in value:
+        return arrays[value["array"]]
+    if "items" in value:
+        return tuple(_decoded(item, arrays) for item in value["items"])
+    if "dict" in value:
+        return {name: _decoded(item, arrays) for name, item in value["dict"].items()}
+    return Other(value["other"])
+
+
+def _ended(status: int | None, stuck: str, path: str, limits: Limits) -> dict[str, Any]:
+    """Why a process ended without an answer: its time was up, or it was no longer there."""
+    line = next(iter(re.findall(rf'File "{re.escape(path)}", line (\d+)', stuck)), None)
+    at = {"line": int(line)} if line else {}
+    if status is None or "Timeout" in stuck:
+        return {"problem": "time", "seconds": limits.seconds, **at}
+    how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return {"problem": "crash", "how": how, **at}
