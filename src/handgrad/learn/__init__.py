@@ -1,10 +1,10 @@
 """The course: the reader writes each backward, and is told what is wrong with it."""
 
 from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders
-from .course import Course, Standing, find, sources_of
+from .course import Course, Standing, find
 from .exercise import HINTS, Exercise, Mistake
 from .finale import Agreement, Step, Trained, needed, train
-from .grade import Grade, grade, grade_all
+from .grade import Grade, grade, grade_file, grade_files
 from .ladder import EXERCISES
 from .run import Limits
 
@@ -26,9 +26,9 @@ __all__ = [
     "commonest_mistakes",
     "find",
     "grade",
-    "grade_all",
+    "grade_file",
+    "grade_files",
     "grade_folders",
     "needed",
-    "sources_of",
     "train",
 ]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import HandgradError
-from ..files import read_text_file, require_folder
+from ..files import require_folder
 from ..machine import cores
 from .exercise import Exercise
-from .grade import Grade, grade
+from .grade import Grade, grade_file
 
 
 class Result(NamedTuple):
@@ -21,16 +21,12 @@ class Result(NamedTuple):
 
     folder: Path
     exercise: Exercise
-    grade: Grade | None
-    """None where the file is not there."""
-
-    @property
-    def state(self) -> str:
-        return self.grade.state if self.grade else "missing"
+    grade: Grade
 
 
 def grade_folders(folders: Sequence[Path], exercises: Sequence[Exercise], seed: int) -> Iterator[Result]:
     """Grade each exercise of each folder, all with the same random cases; in order, as they are done."""
+    folders = list(dict.fromkeys(folders))
     for folder in folders:
         require_folder(folder)
         if not any((folder / exercise.file).exists() for exercise in exercises):
@@ -41,14 +37,7 @@ def grade_folders(folders: Sequence[Path], exercises: Sequence[Exercise], seed: 
 
 
 def _graded(folder: Path, exercise: Exercise, seed: int) -> Result:
-    path = folder / exercise.file
-    if not path.exists():
-        return Result(folder, exercise, None)
-    try:
-        source = read_text_file(path)
-    except HandgradError as error:
-        return Result(folder, exercise, Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed))
-    return Result(folder, exercise, grade(exercise, source, str(path), seed))
+    return Result(folder, exercise, grade_file(exercise, folder / exercise.file, seed))
 
 
 def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
@@ -56,7 +45,7 @@ def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
     found = Counter(
         (result.exercise.name, result.grade.mistake or result.grade.kind)
         for result in results
-        if result.grade and result.grade.state == "wrong"
+        if result.grade.state == "wrong"
     )
     return [(*key, count) for key, count in found.most_common()]
 
@@ -66,12 +55,12 @@ def as_json(results: Sequence[Result], seed: int) -> str:
     folders: dict[str, dict[str, Any]] = {}
     for result in results:
         entry = folders.setdefault(str(result.folder), {"passed": 0, "exercises": {}})
-        entry["passed"] += result.state == "passed"
+        entry["passed"] += result.grade.state == "passed"
         found = result.grade
-        details = {"kind": found.kind, "mistake": found.mistake, "message": found.message} if found else {}
+        details = {"kind": found.kind, "mistake": found.mistake, "message": found.message}
         entry["exercises"][result.exercise.name] = {
-            "state": result.state,
-            **{name: text for name, text in details.items() if text and result.state == "wrong"},
+            "state": result.grade.state,
+            **{name: text for name, text in details.items() if text and result.grade.state == "wrong"},
         }
     return json.dumps({"seed": seed, "folders": folders}, indent=1, ensure_ascii=False) + "\n"
 
@@ -86,12 +75,12 @@ def as_csv(results: Sequence[Result]) -> str:
     names = [result.exercise.name for result in next(iter(rows.values()))]
     writer.writerow(["folder", "passed", "of", *names])
     for folder, row in rows.items():
-        passed = sum(result.state == "passed" for result in row)
+        passed = sum(result.grade.state == "passed" for result in row)
         writer.writerow([folder, passed, len(row), *map(_cell, row)])
     return text.getvalue()
 
 
 def _cell(result: Result) -> str:
-    if result.grade and result.state == "wrong":
+    if result.grade.state == "wrong":
         return f"wrong: {result.grade.mistake or result.grade.kind}"
-    return result.state
+    return result.grade.state

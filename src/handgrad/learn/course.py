@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,9 +31,7 @@ class Course:
                 "one, and the other commands are given in that folder"
             )
         self.folder = folder
-        progress = read_json_object(folder / PROGRESS_FILE)
-        self._passed = _texts(progress.get("passed"), str)
-        self._hints = _texts(progress.get("hints"), int)
+        self._read()
 
     @classmethod
     def start(cls, folder: Path) -> tuple["Course", list[str]]:
@@ -77,17 +75,20 @@ class Course:
     def passed(self) -> int:
         return sum(self.standing(exercise) == "passed" for exercise in EXERCISES)
 
-    def record(self, grades: Iterable[tuple[Grade, str]]) -> None:
+    def record(self, grades: Iterable[Grade]) -> None:
         """Remember which sources have passed, and forget those that no longer do."""
-        for grade, source in grades:
+        self._read()  # another process may have found something meanwhile
+        for grade in grades:
+            name, digest = grade.exercise.name, _digest(grade.source or "")
             if grade.passed:
-                self._passed[grade.exercise.name] = _digest(source)
-            elif self._passed.get(grade.exercise.name) == _digest(source):
-                del self._passed[grade.exercise.name]
+                self._passed[name] = digest
+            elif self._passed.get(name) == digest:
+                del self._passed[name]
         self._write()
 
     def more_hints(self, exercise: Exercise) -> list[str]:
         """The hints that were shown before, and one more."""
+        self._read()
         shown = min(HINTS, self._hints.get(exercise.name, 0) + 1)
         self._hints[exercise.name] = shown
         self._write()
@@ -95,6 +96,7 @@ class Course:
 
     @property
     def hints_shown(self) -> dict[str, int]:
+        """How many hints of which exercise the reader has seen."""
         return dict(self._hints)
 
     def reset(self, exercise: Exercise) -> Path | None:
@@ -108,6 +110,11 @@ class Course:
             path.replace(kept)
         write_atomically(path, exercise.unsolved)
         return kept
+
+    def _read(self) -> None:
+        progress = read_json_object(self.folder / PROGRESS_FILE)
+        self._passed = _known(progress.get("passed"), str)
+        self._hints = _known(progress.get("hints"), int)
 
     def _write(self) -> None:
         progress = {"passed": self._passed, "hints": self._hints}
@@ -133,16 +140,12 @@ def readme() -> str:
     return f"{text}\n{rows}\n"
 
 
-def sources_of(course: Course, exercises: Sequence[Exercise]) -> list[tuple[Exercise, str, str]]:
-    """What there is to grade: (exercise, source, what to call the file)."""
-    return [(exercise, course.source(exercise), str(course.path(exercise))) for exercise in exercises]
-
-
 def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def _texts(value: Any, kind: type) -> dict[str, Any]:
+def _known(value: Any, kind: type) -> dict[str, Any]:
     """A dict of this kind of values, whatever else a damaged file has in its place."""
     items = value.items() if isinstance(value, dict) else ()
-    return {name: item for name, item in items if isinstance(item, kind)}
+    names = {exercise.name for exercise in EXERCISES}
+    return {name: item for name, item in items if name in names and isinstance(item, kind)}

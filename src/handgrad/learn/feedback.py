@@ -1,7 +1,8 @@
 """What is wrong with a gradient: the mistake that makes it, else a plain relation, else the first wrong entry."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from ..layers import Array
 from ..proof import BAR, MUTATIONS, Case, Mutation
 from ..proof.compare.relations import relation
-from .exercise import Exercise, Question
+from .exercise import Exercise, Mistake, Question
 from .judge import error, named, scales, wrong
 
 Tensors = Mapping[str, Array]
@@ -28,18 +29,19 @@ class Diagnosis(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A mistake that is known, and what it makes of each question; None where it cannot be made."""
+    """A mistake that is known."""
 
     name: str
     why: str
-    made: list[Tensors | None]
+    answer: Callable[[int], Tensors | None]
+    """What it makes of the question of this number; None where it cannot be made, or has other shapes."""
 
 
 def diagnose(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Diagnosis:
     """Why these answers, tensors by name for each question, are wrong: at least one of them is."""
     rights = [tensors(exercise, question.right) for question in questions]
     amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
-    if found := _explaining(exercise, questions, answers, rights, amiss):
+    if found := explaining(known_mistakes(exercise, questions), answers, rights, amiss):
         mistake, names = found
         verb = "are" if len(names) > 1 else "is"
         return Diagnosis(
@@ -62,14 +64,21 @@ def tensors(exercise: Exercise, answer: Any) -> dict[str, Array]:
 
 
 def known_mistakes(exercise: Exercise, questions: Sequence[Question]) -> Iterator[Known]:
-    """What each mistake would have answered: those of the exercise itself, then those of the catalogue."""
+    """The mistakes that may have been made: those of the exercise itself, then those of the catalogue."""
     for mistake in exercise.mistakes:
-        function = exercise.mistaken(mistake)
-        yield Known(mistake.name, mistake.why, [_attempted(exercise, question, function) for question in questions])
-    twins = [question.problem.twin for question in questions]
+
+        def own(number: int, mistake: Mistake = mistake) -> Tensors | None:
+            return _attempted(exercise, questions[number], exercise.mistaken(mistake))
+
+        yield Known(mistake.name, mistake.why, cache(own))
+    twin = questions[0].problem.twin
     for mutation in MUTATIONS:
-        if twins[0] is not None and reaches(mutation, twins[0]):
-            yield Known(mutation.name, mutation.why, [of_twin(exercise, question, mutation) for question in questions])
+        if twin is not None and reaches(mutation, twin):
+
+            def of_catalogue(number: int, mutation: Mutation = mutation) -> Tensors | None:
+                return of_twin(exercise, questions[number], mutation)
+
+            yield Known(mutation.name, mutation.why, cache(of_catalogue))
 
 
 def reaches(mutation: Mutation, case: Case) -> bool:
@@ -108,9 +117,8 @@ def _fitting(made: Tensors, right: Tensors) -> Tensors | None:
     return {name: made[name] for name in right} if fits else None
 
 
-def _explaining(
-    exercise: Exercise,
-    questions: Sequence[Question],
+def explaining(
+    mistakes: Iterable[Known],
     answers: Sequence[Tensors],
     rights: Sequence[Tensors],
     amiss: Sequence[Mapping[str, float]],
@@ -121,17 +129,15 @@ def _explaining(
     """
     names = list(dict.fromkeys(name for errors in amiss for name in errors))
     best: tuple[tuple[int, int], Known, list[str]] | None = None
-    for known in known_mistakes(exercise, questions):
-        if any(made is None for made in known.made):
-            continue
-        same = {
-            name
-            for name in rights[0]
-            if all(
-                _same(mine[name], (made or {})[name], right, name)
-                for mine, made, right in zip(answers, known.made, rights, strict=True)
-            )
-        }
+    by = [scales(right) for right in rights]
+    smallest_first = sorted(range(len(rights)), key=lambda n: sum(x.size for x in rights[n].values()))
+    for known in mistakes:
+        same = set(rights[0])
+        for n in smallest_first:
+            made = known.answer(n)
+            same = {name for name in same if made and _same(answers[n][name], made[name], by[n][name])}
+            if same.isdisjoint(names):
+                break  # it explains nothing
         explained = [name for name in names if name in same]
         rank = (len(explained), len(same))
         if explained and (best is None or rank > best[0]):
@@ -139,10 +145,10 @@ def _explaining(
     return best and (best[1], best[2])
 
 
-def _same(mine: Array, made: Array, right: Tensors, name: str) -> bool:
+def _same(mine: Array, made: Array, scale: float) -> bool:
     if not np.isfinite(made).all():
         return np.array_equal(np.isfinite(made), np.isfinite(mine))
-    return error(mine, made, max(scales(right)[name], float(np.max(np.abs(made), initial=0)))) <= SAME
+    return error(mine, made, max(scale, float(np.max(np.abs(made), initial=0)))) <= SAME
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -164,7 +170,7 @@ def _first_entry(exercise: Exercise, question: Question, name: str, mine: Array,
 def dependencies(exercise: Exercise, question: Question, name: str, index: tuple[int, ...]) -> list[str]:
     """The parts of the arguments that an entry of the right answer depends on, found by moving each number."""
     names = exercise.argument_names()
-    arguments = copy.deepcopy(question.arguments)
+    arguments = _movable(question.arguments)
     leaves = list(_arrays(zip(names, arguments, strict=True), names))
     if sum(x.size for _, x in leaves) > ENTRIES:
         return []
@@ -184,6 +190,15 @@ def dependencies(exercise: Exercise, question: Question, name: str, index: tuple
         if moved.any():
             found.append(part(label, moved))
     return found
+
+
+def _movable(value: Any) -> Any:
+    """A copy in which the numbers, too, are arrays that can be written to."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_movable, value))
+    if isinstance(value, dict):
+        return {name: _movable(item) for name, item in value.items()}
+    return np.array(value) if isinstance(value, float | np.ndarray) else value
 
 
 def _arrays(items: Any, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Array]]:

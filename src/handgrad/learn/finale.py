@@ -6,9 +6,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def needed() -> list[Exercise]:
     return [names[name] for name in sorted(wanted)]
 
 
-def train(course: Course, steps: int = STEPS) -> Iterator[Agreement | Step | Trained]:
+def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Trained, None, None]:
     """Train with the reader's functions, and tell of it: how their gradients agree, each step, and the end.
 
     Forward, backward, accumulation and AdamW are the reader's files'; a process of its own runs them. A
@@ -97,17 +97,16 @@ def train(course: Course, steps: int = STEPS) -> Iterator[Agreement | Step | Tra
                 env=environment(),
                 start_new_session=True,
             )
+            assert process.stdout is not None
             try:
-                yield from _told(process, work, parameters, tokenizer)
+                yield from _told(process.stdout, work, parameters, tokenizer)
             finally:
                 end(process)
+                process.stdout.close()
 
 
-def _told(
-    process: "subprocess.Popen[bytes]", work: Path, parameters: Parameters, tokenizer: Tokenizer
-) -> Iterator[Any]:
-    assert process.stdout is not None
-    for encoded in process.stdout:
+def _told(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Tokenizer) -> Iterator[Any]:
+    for encoded in lines:
         line: dict[str, Any] = json.loads(encoded)
         if "error" in line:
             raise TrainingError(*line["error"].splitlines())

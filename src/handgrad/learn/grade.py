@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..errors import HandgradError
+from ..files import read_text_file
 from ..layers import Array
 from ..machine import cores
 from .exercise import Exercise, Question
@@ -11,7 +14,7 @@ from .feedback import diagnose, tensors
 from .judge import misfit, wrong
 from .run import Limits, Outcome, run
 
-State = Literal["passed", "unwritten", "wrong"]
+State = Literal["passed", "unwritten", "wrong", "missing"]
 MOST = 20
 """Tensors that are all listed; where there are more, only the wrong ones."""
 
@@ -33,6 +36,8 @@ class Grade(NamedTuple):
     """What else there is to say of the file."""
     seed: int = 0
     """What decided the random cases."""
+    source: str | None = None
+    """What was graded, where it was read from a file."""
 
     @property
     def passed(self) -> bool:
@@ -72,10 +77,21 @@ def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits 
     return Grade(exercise, state, *said, printed=outcome.printed, note=note, seed=seed)
 
 
-def grade_all(jobs: Iterable[tuple[Exercise, str, str]], seed: int) -> Iterator[Grade]:
-    """The grades of many files, (exercise, source, path) each, in their order; as many at once as there are cores."""
+def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
+    """Grade a file, whatever it is."""
+    if not path.exists():
+        return Grade(exercise, "missing", headline="no such file", message="no such file", seed=seed)
+    try:
+        source = read_text_file(path)
+    except HandgradError as error:
+        return Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed)
+    return grade(exercise, source, str(path), seed)._replace(source=source)
+
+
+def grade_files(files: Iterable[tuple[Exercise, Path]], seed: int) -> Iterator[Grade]:
+    """The grades of many files, in their order; as many at once as there are cores."""
     with ThreadPoolExecutor(cores()) as pool:
-        yield from pool.map(lambda job: grade(job[0], job[1], job[2], seed), jobs)
+        yield from pool.map(lambda file: grade_file(file[0], file[1], seed), files)
 
 
 def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Finding | None:

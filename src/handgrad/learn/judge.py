@@ -45,7 +45,8 @@ def misfit(mine: Any, right: Any, returns: Mapping[str, str]) -> Misfit | None:
         if not isinstance(mine, tuple | list):
             return Misfit("returned", wanted, f"it returned {_kind(mine)}; {wanted} are wanted, in this order")
         if len(mine) != len(returns):
-            return Misfit("returned", wanted, f"it returned {len(mine)} things; {wanted} are wanted, in this order")
+            count = f"{len(mine)} value{'' if len(mine) == 1 else 's'}"
+            return Misfit("returned", wanted, f"it returned {count}; {wanted} are wanted, in this order")
     pairs = zip(returns, mine, right, strict=True) if len(returns) > 1 else [(wanted, mine, right)]
     return next((found for pair in pairs if (found := _misfit(*pair))), None)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,8 @@ class Outcome(NamedTuple):
     """The forwards of the file that are not as they were given."""
 
 
-class Other(NamedTuple):
+@dataclass(frozen=True)
+class Other:
     """What is no number, no array, and no tuple, list or dict of these."""
 
     kind: str

@@ -6,9 +6,10 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from ...errors import HandgradError
-from ...learn import EXERCISES, Course, Exercise, Grade, grade, grade_all, sources_of
+from ...learn import EXERCISES, Course, Exercise, Grade, grade_file, grade_files
 from .show import MARKS, Name, Seed, any_seed, chosen, course_console, here, show_end, show_grade, show_progress
 
 
@@ -55,34 +56,31 @@ def check_next() -> None:
 
 def check_one(course: Course, console: Console, exercise: Exercise, seed: int) -> Grade:
     """Grade a file, show it, and remember whether it passed."""
-    if course.standing(exercise) == "missing":
-        raise HandgradError(
-            f"{course.path(exercise)}: no such file; `handgrad learn reset {exercise.name}` writes it anew"
-        )
-    source = course.source(exercise)
     with console.status(f"checking {exercise.file}"):
-        found = grade(exercise, source, str(course.path(exercise)), seed)
-    course.record([(found, source)])
+        found = grade_file(exercise, course.path(exercise), seed)
+    course.record([found])
     show_grade(console, found)
     return found
 
 
 def _check_all(course: Course, console: Console, seed: int) -> bool:
-    there = [exercise for exercise in EXERCISES if course.standing(exercise) != "missing"]
-    jobs = sources_of(course, there)
+    files = [(exercise, course.path(exercise)) for exercise in EXERCISES]
     graded = track(
-        grade_all(jobs, seed), "checking", len(jobs), console=console, transient=True, disable=not console.is_terminal
+        grade_files(files, seed),
+        "checking",
+        len(files),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
-    grades = {found.exercise: found for found in graded}
-    course.record([(grades[exercise], source) for exercise, source, _ in jobs])
+    grades = list(graded)
+    course.record(grades)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for exercise in EXERCISES:
-        found = grades.get(exercise)
-        what = _in_words(found) if found else "no such file"
-        table.add_row(MARKS[found.state if found else "unwritten"], exercise.file, what)
+    for found in grades:
+        table.add_row(MARKS[found.state], found.exercise.file, Text(_in_words(found)))
     console.print(table)
     show_progress(console, course)
-    return all(exercise in grades and grades[exercise].passed for exercise in EXERCISES)
+    return all(found.passed for found in grades)
 
 
 def _in_words(found: Grade) -> str:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from ...errors import HandgradError
 from ...files import write_atomically
@@ -38,7 +39,7 @@ def grade(
     if not exercises:
         raise HandgradError("--only: no exercise is named")
     console = course_console()
-    count = len(folders) * len(exercises)
+    count = len(set(folders)) * len(exercises)
     graded = grade_folders(folders, exercises, seed)
     results = list(
         track(graded, "grading", count, console=Console(stderr=True), transient=True, disable=not console.is_terminal)
@@ -58,8 +59,10 @@ def _show(console: Console, results: list[Result], exercises: list[Exercise]) ->
     for result in results:
         rows.setdefault(result.folder, []).append(result)
     for folder, row in rows.items():
-        passed = sum(result.state == "passed" for result in row)
-        table.add_row(str(folder), f"{passed}/{len(row)}", "".join(MARKS.get(result.state, " ") for result in row))
+        passed = sum(result.grade.state == "passed" for result in row)
+        table.add_row(
+            Text(str(folder)), f"{passed}/{len(row)}", "".join(MARKS.get(result.grade.state, " ") for result in row)
+        )
     console.print(table)
     if common := commonest_mistakes(results):
         console.print("\n[bold]what is wrong, and how often[/]")

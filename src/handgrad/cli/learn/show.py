@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ...learn import EXERCISES, Course, Exercise, Grade, find
 
-MARKS = {"passed": "[green]✓[/]", "wrong": "[red]✗[/]", "unwritten": "[dim]·[/]"}
+MARKS = {"passed": "[green]✓[/]", "wrong": "[red]✗[/]", "unwritten": "[dim]·[/]", "missing": "[red]?[/]"}
 BAR_WIDTH = 40
 Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The exercise; without it, the next one.")]
 Seed = Annotated[
@@ -54,6 +54,9 @@ def show_grade(console: Console, grade: Grade) -> None:
     elif grade.state == "unwritten":
         console.print(Padding(f"Write {exercise.function} in {exercise.file}.", (1, 0, 1, 2)))
         console.print(f"[dim]  a nudge: handgrad learn hint {exercise.name}[/]")
+    elif grade.state == "missing":
+        console.print(Padding(f"There is no {exercise.file} here.", (1, 0, 1, 2)))
+        console.print(f"[dim]  handgrad learn reset {exercise.name} writes it anew[/]")
     if grade.note:
         console.print(Padding(Text(f"note: {grade.note}", style="yellow"), (0, 0, 0, 2)))
 

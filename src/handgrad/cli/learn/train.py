@@ -7,7 +7,7 @@ import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from ...errors import HandgradError
-from ...learn import Agreement, Course, Step, Trained, grade_all, needed, sources_of
+from ...learn import Agreement, Course, Step, Trained, grade_files, needed
 from ...learn import train as train_course
 from ...learn.finale import STEPS
 from .show import any_seed, course_console, here
@@ -44,13 +44,9 @@ def train(steps: Annotated[int, typer.Option(min=1, help="Updates.")] = STEPS) -
 
 def _refuse_unless_passed(course: Course) -> None:
     """Each exercise whose function is called must pass as it stands."""
-    wanted = needed()
-    unknown = [exercise for exercise in wanted if course.standing(exercise) != "passed"]
-    if missing := [exercise.name for exercise in unknown if course.standing(exercise) == "missing"]:
-        raise HandgradError(f"{', '.join(missing)}: no such file")
-    jobs = sources_of(course, unknown)
-    grades = list(grade_all(jobs, any_seed()))
-    course.record([(found, source) for found, (_, source, _) in zip(grades, jobs, strict=True)])
+    unknown = [exercise for exercise in needed() if course.standing(exercise) != "passed"]
+    grades = list(grade_files([(exercise, course.path(exercise)) for exercise in unknown], any_seed()))
+    course.record(grades)
     if left := [found.exercise.name for found in grades if not found.passed]:
         raise HandgradError(f"your functions are put together once they are right; {', '.join(left)} did not pass yet")
 

@@ -1,6 +1,7 @@
 """Gradient accumulation
 
-    A batch that does not fit into memory is cut into parts, and each goes forward and backward by itself.
+A batch that does not fit into memory is cut into parts, and each goes forward and backward by
+itself.
 
     losses[i]       the mean loss over the targets of part i
     gradients[i]    the gradients of losses[i]: a dict of arrays, the same names in each

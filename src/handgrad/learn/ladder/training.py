@@ -123,7 +123,7 @@ def _parts(make: Maker) -> Problem:
     counts = make.generator.permutation(np.arange(1, 20))[:parts].tolist()
     return Problem(
         {
-            "losses": [float(make.normal()) for _ in range(parts)],
+            "losses": [float(make.normal(1)[0]) for _ in range(parts)],
             "gradients": [{"w": make.normal(C, F), "b": make.normal(F)} for _ in range(parts)],
             "counts": counts,
         }

@@ -1,0 +1,276 @@
+"""handgrad learn: what each command prints, its status, and what it leaves."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from handgrad.learn import EXERCISES, find
+from handgrad.learn.exercise import YOURS, with_mistake
+
+from .conftest import Cli
+
+FIRST, SECOND, THIRD = EXERCISES[:3]
+
+
+@pytest.fixture
+def inside(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command line in the folder of a course that has just begun."""
+    assert cli("learn", "start", "course").status == 0
+    monkeypatch.chdir("course")
+    return cli
+
+
+def solve(*names: str) -> None:
+    for name in names:
+        Path(find(name).file).write_text(find(name).solved, encoding="utf-8")
+
+
+def test_start_says_what_is_next(cli: Cli) -> None:
+    result = cli("learn", "start", "a/b")
+    assert result.status == 0
+    assert f"cd {Path('a/b')}" in result.output
+    assert FIRST.file in result.output
+    again = cli("learn", "start", "a/b")
+    assert again.status == 0
+    assert "no files were written" in again.output
+    Path("file").write_text("x", encoding="utf-8")
+    assert cli("learn", "start", "file").errors == "handgrad: file: not a folder\n"
+    assert cli("learn", "start", ".").status == 2
+
+
+@pytest.mark.parametrize("command", ["", "check", "list", "watch", "hint", "solution", "reset linear", "train"])
+def test_outside_of_a_course(cli: Cli, command: str) -> None:
+    result = cli("learn", *command.split())
+    assert result.status == 2
+    assert "no course here" in result.errors
+    assert "handgrad learn start DIR" in result.errors
+    assert result.errors.count("\n") == 1
+
+
+def test_alone_it_checks_the_next_and_those_after_it(inside: Cli) -> None:
+    result = inside("learn")
+    assert result.status == 1
+    assert "Write chain_rule_backward in ex01_chain_rule.py" in result.output
+    assert "0 of 29" in result.output
+    solve("chain_rule", "linear")
+    result = inside("learn")
+    assert result.status == 0
+    assert result.output.count("✓") == 2
+    assert THIRD.file in result.output
+    assert "2 of 29" in result.output
+    assert inside("learn").status == 1
+
+
+def test_check_of_one(inside: Cli) -> None:
+    mistake = SECOND.mistakes[0]
+    Path(SECOND.file).write_text(with_mistake(SECOND.solved, mistake), encoding="utf-8")
+    result = inside("learn", "check", "linear", "--seed", "5")
+    assert result.status == 1
+    assert mistake.why in " ".join(result.output.split())
+    assert "dx  right" in result.output
+    assert "handgrad learn check linear --seed 5" in result.output
+    assert result.output == inside("learn", "check", "2", "--seed", "5").output
+    solve("linear")
+    assert inside("learn", "check", "ex02_linear.py").status == 0
+
+
+def test_check_of_all(inside: Cli) -> None:
+    solve("chain_rule", "softmax")
+    Path(SECOND.file).write_text(with_mistake(SECOND.solved, SECOND.mistakes[0]), encoding="utf-8")
+    Path(THIRD.file).unlink()
+    Path("ex04_broadcasting.py").write_bytes(b"\xff\xfe")
+    result = inside("learn", "check", "--all")
+    assert result.status == 1
+    rows = {line.split()[1]: line for line in result.output.splitlines() if ".py" in line}
+    assert len(rows) == len(EXERCISES)
+    assert rows[FIRST.file].startswith("✓")
+    assert SECOND.mistakes[0].name.replace("_", " ") in rows[SECOND.file]
+    assert "no such file" in rows[THIRD.file]
+    assert "not UTF-8" in rows["ex04_broadcasting.py"]
+    assert "2 of 29" in result.output
+    assert inside("learn", "check", "--all", "linear").status == 2
+
+
+def test_all_solved(inside: Cli) -> None:
+    solve(*(exercise.name for exercise in EXERCISES))
+    assert inside("learn", "check", "--all").status == 0
+    for command in ("", "check", "hint", "solution"):
+        result = inside("learn", *command.split())
+        assert result.status == 0
+        assert "All 29 exercises have passed" in result.output
+    listed = inside("learn", "list")
+    assert listed.output.count("✓") == len(EXERCISES)
+
+
+def test_missing_and_unreadable_files(inside: Cli) -> None:
+    Path(FIRST.file).unlink()
+    for command in ("", "check", "check 1"):
+        result = inside("learn", *command.split())
+        assert result.status == 1
+        assert f"There is no {FIRST.file} here." in result.output
+        assert "handgrad learn reset chain_rule" in result.output
+    Path(FIRST.file).write_bytes(b"\xff")
+    assert "not UTF-8" in inside("learn").output
+    assert inside("learn", "check", "nonsense").errors.startswith("handgrad: no exercise 'nonsense': ")
+
+
+def test_hints_and_solution(inside: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count in (1, 2, 3, 3):
+        result = inside("learn", "hint", "softmax")
+        assert result.output.count("of 3") == count
+    assert "handgrad learn solution softmax" in result.output
+    answer = iter("ny")
+    monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: next(answer), raising=False)
+    monkeypatch.setattr("typer._click.termui.visible_prompt_func", lambda _: next(answer), raising=False)
+    refused = inside("learn", "solution", "softmax")
+    assert refused.status == 1
+    assert "mean_dy" not in refused.output
+    assert "mean_dy = (dy * y).sum(axis=-1, keepdims=True)" in inside("learn", "solution", "softmax").output
+    shown = inside("learn", "solution", "linear", "--yes")
+    assert "dx = dy @ w.T" in shown.output
+    assert Path(SECOND.file).read_text(encoding="utf-8") == SECOND.unsolved
+
+
+def test_reset(inside: Cli) -> None:
+    Path(SECOND.file).write_text("mine", encoding="utf-8")
+    result = inside("learn", "reset", "linear")
+    assert result.status == 0
+    assert Path("kept/ex02_linear.py.1").read_text(encoding="utf-8") == "mine"
+    assert Path(SECOND.file).read_text(encoding="utf-8") == SECOND.unsolved
+    assert inside("learn", "reset").status == 2
+
+
+def test_train(inside: Cli) -> None:
+    result = inside("learn", "train")
+    assert result.status == 2
+    assert "linear" in result.errors
+    solve(*(exercise.name for exercise in EXERCISES))
+    result = inside("learn", "train", "--steps", "20")
+    assert result.status == 0, result.errors
+    assert "Your gradients of all 27 tensors" in result.output
+    assert "step 20/20" in result.output
+    assert inside("generate", "gpt", "--prompt", "The ", "--tokens", "5", "--seed", "0").output.startswith("The ")
+
+
+class TestWatch:
+    def start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "handgrad", "learn", "watch"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"},
+            start_new_session=True,
+        )
+
+    def until(self, process: "subprocess.Popen[str]", text: str) -> str:
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if text in line:
+                return seen
+        raise AssertionError(f"{text!r} did not come:\n{seen}")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="its Ctrl-C is another")
+    def test_it_follows_what_is_saved(self, inside: Cli) -> None:
+        process = self.start()
+        try:
+            self.until(process, "0 of 29")
+            Path(FIRST.file).write_text(with_mistake(FIRST.solved, FIRST.mistakes[0]), encoding="utf-8")
+            assert FIRST.mistakes[0].why.split(":")[0] in " ".join(self.until(process, "0 of 29").split())
+            solve("chain_rule")
+            seen = self.until(process, "1 of 29")
+            assert "✓" in seen
+            assert f"Next: open {SECOND.file}" in seen
+            solve("softmax")  # another one than the next
+            assert "ex10_softmax.py" in self.until(process, "2 of 29")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()
+
+    def test_it_ends_with_the_course(self, inside: Cli) -> None:
+        solve(*(exercise.name for exercise in EXERCISES))
+        assert inside("learn", "check", "--all").status == 0
+        assert "All 29 exercises have passed" in inside("learn", "watch").output
+
+
+class TestGrade:
+    @pytest.fixture
+    def folders(self, cli: Cli) -> list[str]:
+        """Three students: one has all, one a few, and one has deleted files."""
+        for name in ("anna", "ben [red]x", "cleo"):
+            cli("learn", "start", name)
+        for exercise in EXERCISES[:4]:
+            Path("anna", exercise.file).write_text(exercise.solved, encoding="utf-8")
+        for name in ("ben [red]x", "cleo"):
+            Path(name, SECOND.file).write_text(with_mistake(SECOND.solved, SECOND.mistakes[0]), encoding="utf-8")
+        Path("cleo", FIRST.file).write_bytes(b"\xff")
+        Path("cleo", THIRD.file).unlink()
+        return ["anna", "ben [red]x", "cleo"]
+
+    def test_side_by_side(self, cli: Cli, folders: list[str]) -> None:
+        before = {path: path.read_bytes() for path in Path().glob("*/*")}
+        only = "chain_rule,linear,3,broadcasting"
+        result = cli("learn", "grade", *folders, "--only", only, "--json", "all.json", "--csv", "all.csv")
+        assert result.status == 0, result.errors
+        lines = result.output.splitlines()
+        assert any(line.startswith("anna") and "4/4" in line and "✓✓✓✓" in line for line in lines)
+        assert any(line.startswith("ben [red]x") and "0/4" in line and "·✗··" in line for line in lines)
+        assert f"2× linear {SECOND.mistakes[0].name}" in " ".join(result.output.split())
+        assert {path: path.read_bytes() for path in Path().glob("*/*")} == before
+        found = json.loads(Path("all.json").read_text(encoding="utf-8"))
+        assert found["folders"]["anna"]["passed"] == 4
+        cleo = found["folders"]["cleo"]["exercises"]
+        assert cleo["linear"]["mistake"] == SECOND.mistakes[0].name
+        assert SECOND.mistakes[0].why in cleo["linear"]["message"]
+        assert cleo["chain_rule"]["kind"] == "unreadable"
+        assert cleo["bias"] == {"state": "missing"}
+        rows = list(csv.DictReader(Path("all.csv").read_text(encoding="utf-8").splitlines()))
+        assert [row["folder"] for row in rows] == folders
+        assert rows[1]["linear"] == f"wrong: {SECOND.mistakes[0].name}"
+        assert rows[0] | {"folder": ""} == {"folder": "", "passed": "4", "of": "4"} | dict.fromkeys(
+            ("chain_rule", "linear", "bias", "broadcasting"), "passed"
+        )
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["nowhere"], "nowhere: no such folder"),
+            (["."], "none of the exercises is in it"),
+            (["anna", "--only", "nonsense"], "no exercise 'nonsense'"),
+            (["anna", "--only", ","], "--only"),
+        ],
+    )
+    def test_bad_input(self, cli: Cli, folders: list[str], arguments: list[str], said: str) -> None:
+        result = cli("learn", "grade", *arguments)
+        assert result.status == 2
+        assert said in result.errors
+
+
+def test_nothing_is_left_behind(inside: Cli, tmp_path: Path) -> None:
+    """No temporary file, and no process, after a reader's code was ended."""
+    above, marker, _ = FIRST.unsolved.partition(YOURS)
+    code = f"{above}{marker}:\n    import subprocess\n    subprocess.Popen(['sleep', '3217'])\n    return 1\n"
+    Path(FIRST.file).write_text(code, encoding="utf-8")
+    assert inside("learn").status == 1
+    assert {path.name for path in Path().iterdir()} == {
+        *(exercise.file for exercise in EXERCISES),
+        "README.md",
+        "progress.json",
+    }
+    if shutil.which("pgrep"):
+        time.sleep(0.2)
+        assert subprocess.run(["pgrep", "-f", "sleep 3217"], check=False, capture_output=True).returncode == 1

@@ -1,0 +1,115 @@
+"""A reader's folder: begun, gone on with, damaged, and never emptied of what the reader wrote."""
+
+from pathlib import Path
+
+import pytest
+
+from handgrad import HandgradError
+from handgrad.learn import EXERCISES, HINTS, Course, Grade, find
+from handgrad.learn.course import PROGRESS_FILE, README_FILE
+
+FIRST, SECOND = EXERCISES[:2]
+
+
+def test_start_writes_all_files_unsolved(course: Course) -> None:
+    names = {path.name for path in course.folder.iterdir()}
+    assert names == {exercise.file for exercise in EXERCISES} | {README_FILE, PROGRESS_FILE}
+    for exercise in EXERCISES:
+        assert course.source(exercise) == exercise.unsolved
+        assert course.standing(exercise) == "untouched"
+        assert exercise.solution not in course.source(exercise)
+    assert course.next() == FIRST
+    assert all(exercise.file in (course.folder / README_FILE).read_text(encoding="utf-8") for exercise in EXERCISES)
+
+
+def test_start_writes_what_is_missing_and_nothing_else(course: Course) -> None:
+    course.path(FIRST).write_text("mine", encoding="utf-8")
+    course.path(SECOND).unlink()
+    again, written = Course.start(course.folder)
+    assert written == [SECOND.file]
+    assert again.source(FIRST) == "mine"
+
+
+@pytest.mark.parametrize("made", ["file", "folder with a file"])
+def test_start_refuses_what_is_no_course(tmp_path: Path, made: str) -> None:
+    path = tmp_path / "there"
+    if made == "file":
+        path.write_text("x", encoding="utf-8")
+    else:
+        path.mkdir()
+        (path / "notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(HandgradError, match="not a folder" if made == "file" else "not empty"):
+        Course.start(path)
+    assert not (path / FIRST.file).exists()
+
+
+def test_what_passed_is_known_until_it_is_changed(course: Course) -> None:
+    course.path(FIRST).write_text(FIRST.solved, encoding="utf-8")
+    course.record([Grade(FIRST, "passed", source=FIRST.solved)])
+    for seen in (course, Course(course.folder)):
+        assert seen.standing(FIRST) == "passed"
+        assert seen.next() == SECOND
+        assert seen.passed == 1
+    course.path(FIRST).write_text(FIRST.solved + "#", encoding="utf-8")
+    assert course.standing(FIRST) == "begun"
+    assert course.next() == FIRST
+    course.path(FIRST).write_text(FIRST.solved, encoding="utf-8")
+    assert course.standing(FIRST) == "passed"
+    course.record([Grade(FIRST, "wrong", source=FIRST.solved)])
+    assert Course(course.folder).standing(FIRST) == "begun"
+
+
+def test_two_processes_do_not_forget_what_the_other_found(course: Course) -> None:
+    other = Course(course.folder)
+    course.record([Grade(FIRST, "passed", source=FIRST.unsolved)])
+    other.record([Grade(SECOND, "passed", source=SECOND.unsolved)])
+    assert Course(course.folder).passed == 2
+
+
+def test_hints_come_one_by_one(course: Course) -> None:
+    assert [len(Course(course.folder).more_hints(FIRST)) for _ in range(HINTS + 1)] == [1, 2, 3, 3]
+    assert course.more_hints(FIRST) == FIRST.hints
+    assert Course(course.folder).hints_shown == {FIRST.name: HINTS}
+
+
+def test_reset_keeps_what_was_there(course: Course) -> None:
+    for number in (1, 2):
+        course.path(FIRST).write_text(f"mine {number}", encoding="utf-8")
+        kept = course.reset(FIRST)
+        assert kept is not None
+        assert kept.read_text(encoding="utf-8") == f"mine {number}"
+        assert course.source(FIRST) == FIRST.unsolved
+    assert {path.read_text(encoding="utf-8") for path in (course.folder / "kept").iterdir()} == {"mine 1", "mine 2"}
+    course.path(SECOND).unlink()
+    assert course.standing(SECOND) == "missing"
+    assert course.reset(SECOND) is None
+    assert course.standing(SECOND) == "untouched"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"passed": 3, "hints": []}', '{"passed": {"linear": 1}, "hints": {"linear": "x"}}']
+)
+def test_a_damaged_progress_file(course: Course, content: str) -> None:
+    (course.folder / PROGRESS_FILE).write_text(content, encoding="utf-8")
+    if content.endswith("}"):
+        damaged = Course(course.folder)
+        assert damaged.passed == 0
+        assert damaged.more_hints(SECOND) == SECOND.hints[:1]
+    else:
+        with pytest.raises(HandgradError, match=PROGRESS_FILE):
+            Course(course.folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["linear", "2", "02", "ex02_linear", "ex02_linear.py", "./ex02_linear.py", "/a/b/ex02_linear.py"]
+)
+def test_an_exercise_is_found_by(name: str) -> None:
+    assert find(name) is SECOND
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("liner", "did you mean linear?"), ("99", "there are chain_rule, "), ("", "there are")]
+)
+def test_no_such_exercise(name: str, said: str) -> None:
+    with pytest.raises(HandgradError, match=said):
+        find(name)

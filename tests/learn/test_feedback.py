@@ -1,0 +1,163 @@
+"""What is said of a wrong gradient: the catalogue's sentence, a relation, or the first wrong entry and its inputs."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from handgrad.layers import Array
+from handgrad.learn import EXERCISES, Exercise, find
+from handgrad.learn.feedback import (
+    Known,
+    dependencies,
+    diagnose,
+    explaining,
+    known_mistakes,
+    of_twin,
+    part,
+    reaches,
+    tensors,
+)
+from handgrad.learn.judge import wrong
+from handgrad.proof import MUTATIONS
+
+TWINNED = [exercise for exercise in EXERCISES if exercise.questions(0)[0].problem.twin is not None]
+OWN = {"gpt": {"gpt", "positions", "embedding"}, "block": {"block", "multi_head_attention"}}
+"""Of the models, which are slow, the mistakes of these layers are tried; of the others all that they reach."""
+
+
+@pytest.mark.parametrize("exercise", TWINNED, ids=[exercise.name for exercise in TWINNED])
+def test_each_mutation_of_the_catalogue_is_named(exercise: Exercise) -> None:
+    questions = exercise.questions(seed=4)
+    rights = [tensors(exercise, question.right) for question in questions]
+    known = list(known_mistakes(exercise, questions))
+    tried = 0
+    for mutation in MUTATIONS:
+        twin = questions[0].problem.twin
+        if (
+            twin is None
+            or not reaches(mutation, twin)
+            or mutation.layer not in OWN.get(exercise.name, {mutation.layer})
+        ):
+            continue
+        made = [of_twin(exercise, question, mutation) for question in questions]
+        if any(x is None for x in made):
+            continue  # of other shapes: told as such
+        answers = [x for x in made if x is not None]
+        amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
+        if not any(amiss):
+            continue  # what it is about is not in the exercise
+        tried += 1
+        found = explaining(known, answers, rights, amiss)
+        assert found is not None, mutation.name
+        named, names = found
+        assert names == list(dict.fromkeys(name for errors in amiss for name in errors)), mutation.name
+        if named.name != mutation.name:  # then the two cannot be told apart here
+            assert same(named, answers), (mutation.name, named.name)
+    assert tried
+
+
+def same(known: Known, answers: list[Mapping[str, Array]]) -> bool:
+    made = [known.answer(n) for n in range(len(answers))]
+    return all(
+        found is not None
+        and all(np.allclose(found[name], x, rtol=1e-9, atol=1e-12, equal_nan=True) for name, x in mine.items())
+        for found, mine in zip(made, answers, strict=True)
+    )
+
+
+def answers_of(exercise: Exercise, seed: int = 0) -> list[dict[str, Array]]:
+    return [tensors(exercise, question.right) for question in exercise.questions(seed)]
+
+
+def test_two_mistakes_at_once_are_told_one_by_one() -> None:
+    exercise = find("layer_norm")
+    questions = exercise.questions(0)
+    answers = answers_of(exercise)
+    for answer, question in zip(answers, questions, strict=True):
+        dy, (x_hat, inverse_std, gamma) = question.arguments
+        answer["dgamma"] = dy.sum(axis=(0, 1))
+        answer["dx"] = inverse_std * (dy * gamma - x_hat * (dy * gamma * x_hat).mean(axis=-1, keepdims=True))
+    first = diagnose(exercise, questions, answers)
+    assert first.name in ("layer_norm_without_the_mean_route", "dgamma_without_x_hat")
+    assert "is exactly" in first.text
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("linear", lambda x: 0 * x, "it is zero"),
+        ("linear", lambda x: 3.5 * x, "the right one times 3.5"),
+        ("linear", lambda x: -x, "its sign is wrong"),
+        ("softmax", lambda x: x / 5**0.5, "times"),
+    ],
+)
+def test_a_relation_where_no_mistake_fits(name: str, tensor: object, said: str) -> None:
+    assert callable(tensor)
+    exercise = find(name)
+    answers = answers_of(exercise)
+    wrong_one = next(iter(exercise.returns))
+    for answer in answers:
+        answer[wrong_one] = tensor(answer[wrong_one])
+    found = diagnose(exercise, exercise.questions(0), answers)
+    assert found.name == ""
+    assert found.text.startswith(f"Your {wrong_one} is wrong: ")
+    assert said in found.text
+
+
+def test_the_first_wrong_entry_and_what_it_depends_on() -> None:
+    exercise = find("linear")
+    questions = exercise.questions(0)
+    answers = answers_of(exercise)
+    noise = np.random.default_rng(9)
+    for answer in answers:
+        changed = answer["dw"].copy()
+        changed[2:] += noise.standard_normal(changed[2:].shape)
+        answer["dw"] = changed
+    smallest = min(
+        range(len(questions)), key=lambda n: sum(x.size for x in tensors(exercise, questions[n].right).values())
+    )
+    mine, right = answers[smallest]["dw"], tensors(exercise, questions[smallest].right)["dw"]
+    text = diagnose(exercise, questions, answers).text
+    assert f"dw[2, 0] is {mine[2, 0]:.6g}, and should be {right[2, 0]:.6g}." in text
+    assert f"{mine.size - 2 * mine.shape[1]} of {mine.size} are wrong" in text
+    B = questions[smallest].sizes["B"]
+    assert B > 1
+    assert "The right one depends on dy[:, 0, 0], x[:, 0, 2]." in text
+
+
+def test_dependencies_by_the_names_that_the_file_has() -> None:
+    for name, tensor, index, needed in [
+        ("softmax", "dz", (0, 1, 2), ["dy[0, 1, :]", "y[0, 1, :]"]),
+        ("layer_norm", "dbeta", (3,), ["dy[:, :, 3]"]),
+        ("layer_norm", "dgamma", (3,), ["dy[:, :, 3]", "x_hat[:, :, 3]"]),
+        ("mean_variance", "dx", (0, 1, 2), ["dmean[0, 1]", "dvariance[0, 1]", "centred[0, 1, 2]"]),
+        ("causal_attention", "dv", (0, 1, 2, 3), ["dy[0, 1, 2:, 3]", "weights[0, 1, :, 2]"]),
+        ("chain_rule", "dx", (), ["dy", "w", "u"]),
+        ("relu", "dx", (0, 0, 0), ["dy[0, 0, 0]"]),
+    ]:
+        exercise = find(name)
+        question = exercise.questions(0)[0]
+        if name == "relu":
+            question.arguments[1][0, 0, 0] = 5.0  # it passed, and passes when it is moved
+        assert dependencies(exercise, question, tensor, index) == needed
+
+
+def test_parts_of_arrays() -> None:
+    where = np.zeros((3, 4), bool)
+    where[1] = True
+    assert part("x", where) == "x[1, :]"
+    where[2] = True
+    assert part("x", where) == "x[1:, :]"
+    where[:] = False
+    where[0, [0, 2]] = True
+    assert part("x", where) == "x[0, [0, 2]]"
+    where[2, 1] = True
+    assert part("x", where) == "3 entries of x, the first of them [0, 0]"
+    assert part("x", np.array(True)) == "x"
+
+
+def test_a_large_answer_names_no_dependencies() -> None:
+    exercise = find("gpt")
+    question = exercise.questions(0)[0]
+    assert dependencies(exercise, question, "dp['w_lm']", (0, 0)) == []
