@@ -45,7 +45,7 @@ def diagnose(exercise: Exercise, questions: Sequence[Question], answers: Sequenc
         mistake, names = found
         verb = "are" if len(names) > 1 else "is"
         return Diagnosis(
-            mistake.name, f"Your {_listed(names)} {verb} exactly what a known mistake gives:\n{mistake.why}"
+            mistake.name, f"Your {_listed(names)} {verb} exactly what you get by a known mistake:\n{mistake.why}"
         )
     at = min((n for n, errors in enumerate(amiss) if errors), key=lambda n: sum(x.size for x in rights[n].values()))
     question, mine, right = questions[at], answers[at], rights[at]

@@ -25,8 +25,8 @@ from .run import end, environment
 
 CHILD = Path(__file__).with_name("finale_child.py")
 CONFIG: dict[str, Any] = {"layers": 2, "heads": 4, "width": 64, "hidden": 168, "context": 64}
-STEPS = 400
-SETTINGS = {"batch": 16, "first_part": 6, "rate": 1e-2, "warmup": 40, "decay": 0.01, "seed": 0}
+STEPS = 800
+SETTINGS = {"batch": 16, "first_part": 6, "rate": 6e-3, "warmup": 40, "decay": 0.01, "seed": 0}
 HELD_OUT = 64
 """Windows that the loss is taken on in the end."""
 TRUSTED = 1e-9

@@ -182,9 +182,8 @@ def _table(
     if len(worst) > MOST:
         worst = {name: error for name, error in worst.items() if error}
     width = max(map(len, worst))
-    lines = [
-        f"{name:{width}}  {f'off by {error:.1e} of its size' if error else 'right'}" for name, error in worst.items()
-    ]
+    verdicts = {name: f"off by {100 * error:.3g} %" if error else "right" for name, error in worst.items()}
+    lines = [f"{name:{width}}  {verdict}" for name, verdict in verdicts.items()]
     sizes = [_sizes(exercise, question) for question in questions]
     good = [each for each, errors in zip(sizes, amiss, strict=True) if not errors]
     bad = [each for each, errors in zip(sizes, amiss, strict=True) if errors]

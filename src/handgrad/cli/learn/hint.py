@@ -23,6 +23,6 @@ def show_hints(console: Console, course: Course, exercise: Exercise) -> None:
     hints = course.more_hints(exercise)
     for number, text in enumerate(hints, start=1):
         console.print(f"[bold]{exercise.file}[/], hint {number} of {HINTS}")
-        console.print(Padding(Text(text), (0, 0, 1, 2)))
+        console.print(Padding(Text(text), (0, 0, 1, 2), expand=False))
     if len(hints) == HINTS:
         console.print(f"[dim]That was the last. The answer: handgrad learn solution {exercise.name}[/]")

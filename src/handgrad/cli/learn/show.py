@@ -45,20 +45,20 @@ def show_grade(console: Console, grade: Grade) -> None:
     exercise = grade.exercise
     if grade.printed.strip():
         console.print("[dim]your code printed:[/]")
-        console.print(Padding(Text(grade.printed.rstrip()), (0, 0, 0, 2)))
+        console.print(Padding(Text(grade.printed.rstrip()), (0, 0, 0, 2), expand=False))
     console.print(f"{MARKS[grade.state]} [bold]{exercise.file}[/]  {escape(exercise.title)}")
     if grade.state == "wrong":
-        console.print(Padding(Text(grade.message), (1, 0, 1, 2)))
+        console.print(Padding(Text(grade.message), (1, 0, 1, 2), expand=False))
         again = f" --seed {grade.seed}" if grade.kind in ("values", "exception") else ""
         console.print(f"[dim]  handgrad learn hint {exercise.name};  handgrad learn check {exercise.name}{again}[/]")
     elif grade.state == "unwritten":
-        console.print(Padding(f"Write {exercise.function} in {exercise.file}.", (1, 0, 1, 2)))
+        console.print(Padding(f"Write {exercise.function} in {exercise.file}.", (1, 0, 1, 2), expand=False))
         console.print(f"[dim]  a nudge: handgrad learn hint {exercise.name}[/]")
     elif grade.state == "missing":
-        console.print(Padding(f"There is no {exercise.file} here.", (1, 0, 1, 2)))
+        console.print(Padding(f"There is no {exercise.file} here.", (1, 0, 1, 2), expand=False))
         console.print(f"[dim]  handgrad learn reset {exercise.name} writes it anew[/]")
     if grade.note:
-        console.print(Padding(Text(f"note: {grade.note}", style="yellow"), (0, 0, 0, 2)))
+        console.print(Padding(Text(f"note: {grade.note}", style="yellow"), (0, 0, 0, 2), expand=False))
 
 
 def show_progress(console: Console, course: Course) -> None:

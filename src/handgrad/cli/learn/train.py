@@ -13,6 +13,7 @@ from ...learn.finale import STEPS
 from .show import any_seed, course_console, here
 
 FOLDER = "gpt"
+PROMPT = "The function "
 
 
 def train(steps: Annotated[int, typer.Option(min=1, help="Updates.")] = STEPS) -> None:
@@ -55,6 +56,6 @@ def _show(trained: Trained) -> None:
     path = Path(FOLDER)
     path.mkdir(exist_ok=True)
     trained.model.save(path)
-    print(f"\nheld-out loss {trained.loss:.3f} nats a character. A sample, temperature 0.6:\n")
-    print(trained.model.generate("The ", tokens=250, temperature=0.6, seed=1))
-    print(f'\nEvery gradient of this model was yours. Next:  handgrad generate {FOLDER} --prompt "The "')
+    sample = trained.model.generate(PROMPT, tokens=250, temperature=0.5, seed=4)
+    print(f"\nheld-out loss {trained.loss:.3f} nats a character. A sample:\n\n{PROMPT}{sample}")
+    print(f'\nEvery gradient of this model was yours. Next:  handgrad generate {FOLDER} --prompt "{PROMPT}"')
