@@ -120,7 +120,8 @@ BLOCK = Exercise(
             "projections_of_the_raw_input",
             right="projections = (normed, ",
             wrong="projections = (x, ",
-            why="The input was taken before it was normalised. Which tensor did the forward multiply by w_q, w_k and w_v?",
+            why="The input was taken before it was normalised. Which tensor did the forward multiply by w_q, w_k "
+            "and w_v?",
         ),
         Mistake(
             "norm_2_with_the_cache_of_norm_1",
