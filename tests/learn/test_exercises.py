@@ -10,8 +10,8 @@ import pytest
 from handgrad.layers import Array
 from handgrad.learn import EXERCISES, HINTS, Exercise
 from handgrad.learn.exercise import FOLDER, Question, load
-from handgrad.learn.feedback import of_twin, tensors
-from handgrad.learn.judge import scales, wrong
+from handgrad.learn.grading.feedback import of_twin, tensors
+from handgrad.learn.grading.judge import scales, wrong
 from handgrad.proof import BAR, complex_step
 from handgrad.training import default_text
 

@@ -7,7 +7,7 @@ import pytest
 
 from handgrad.layers import Array
 from handgrad.learn import EXERCISES, Exercise, find
-from handgrad.learn.feedback import (
+from handgrad.learn.grading.feedback import (
     Known,
     dependencies,
     diagnose,
@@ -18,7 +18,7 @@ from handgrad.learn.feedback import (
     reaches,
     tensors,
 )
-from handgrad.learn.judge import wrong
+from handgrad.learn.grading.judge import wrong
 from handgrad.proof import MUTATIONS
 
 TWINNED = [exercise for exercise in EXERCISES if exercise.questions(0)[0].problem.twin is not None]

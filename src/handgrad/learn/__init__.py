@@ -3,14 +3,14 @@
 from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders
 from .course import Course, Standing, find
 from .exercise import HINTS, Exercise, Mistake
-from .finale import Agreement, Step, Trained, needed, train
-from .grade import Grade, grade, grade_file, grade_files
+from .finale import STEPS, Agreement, Step, Trained, needed, train
+from .grading import Grade, Limits, grade, grade_file, grade_files
 from .ladder import EXERCISES
-from .run import Limits
 
 __all__ = [
     "EXERCISES",
     "HINTS",
+    "STEPS",
     "Agreement",
     "Course",
     "Exercise",

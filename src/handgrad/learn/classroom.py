@@ -13,7 +13,7 @@ from ..errors import HandgradError
 from ..files import require_folder
 from ..machine import cores
 from .exercise import Exercise
-from .grade import Grade, grade_file
+from .grading import Grade, grade_file
 
 
 class Result(NamedTuple):

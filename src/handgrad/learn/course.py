@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ..errors import HandgradError
 from ..files import read_json_object, read_text_file, write_atomically
 from .exercise import FOLDER, HINTS, Exercise
-from .grade import Grade
+from .grading import Grade
 from .ladder import EXERCISES
 
 PROGRESS_FILE = "progress.json"

@@ -7,9 +7,8 @@ import typer
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from ...errors import HandgradError
-from ...learn import Agreement, Course, Step, Trained, grade_files, needed
+from ...learn import STEPS, Agreement, Course, Step, Trained, grade_files, needed
 from ...learn import train as train_course
-from ...learn.finale import STEPS
 from .show import any_seed, course_console, here
 
 FOLDER = "gpt"

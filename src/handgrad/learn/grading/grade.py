@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ..errors import HandgradError
-from ..files import read_text_file
-from ..layers import Array
-from ..machine import cores
-from .exercise import Exercise, Question
+from ...errors import HandgradError
+from ...files import read_text_file
+from ...layers import Array
+from ...machine import cores
+from ..exercise import Exercise, Question
 from .feedback import diagnose, tensors
 from .judge import misfit, wrong
 from .run import Limits, Outcome, run

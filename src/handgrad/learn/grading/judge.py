@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers import Array
-from ..proof import BAR
+from ...layers import Array
+from ...proof import BAR
 from .run import Other
 
 SMALLEST = 1e-3

@@ -1,6 +1,6 @@
 """Trains a GPT with a reader's functions, in a process of its own, which knows nothing of handgrad.
 
-`finale.py` starts it as `python -I finale_child.py FOLDER TASK`: FOLDER has the reader's exercises, TASK/task the
+`train.py` starts it as `python -I child.py FOLDER TASK`: FOLDER has the reader's exercises, TASK/task the
 parameters, the tokens and the settings. It writes a line of JSON for each thing that is done: the gradients of the
 first batch (in TASK/gradients.npz), each step, the end (the parameters in TASK/trained.npz), or what went wrong.
 """

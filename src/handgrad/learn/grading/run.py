@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers import Array
-from .exercise import FOLDER, Exercise, Question, read_solved
+from ...layers import Array
+from ..exercise import FOLDER, Exercise, Question, read_solved
 
 CHILD = Path(__file__).with_name("child.py")
 SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The end of the course: the reader's own functions are put together, and train a GPT."""
+"""Starts the training in a process of its own, and tells of it."""
 
 import json
 import pickle
@@ -12,18 +12,18 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TrainingError
-from ..layers import Array
-from ..model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
-from ..proof import relative_error
-from ..training import default_text, make_corpus, split, training_batch
-from .course import Course
-from .exercise import Exercise
-from .ladder import EXERCISES
-from .ladder.model import GPT_NAMES, as_exercise_has_them
-from .run import end, environment
+from ...errors import TrainingError
+from ...layers import Array
+from ...model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
+from ...proof import relative_error
+from ...training import default_text, make_corpus, split, training_batch
+from ..course import Course
+from ..exercise import Exercise
+from ..grading.run import end, environment
+from ..ladder import EXERCISES
+from ..ladder.model import GPT_NAMES, as_exercise_has_them
 
-CHILD = Path(__file__).with_name("finale_child.py")
+CHILD = Path(__file__).with_name("child.py")
 CONFIG: dict[str, Any] = {"layers": 2, "heads": 4, "width": 64, "hidden": 168, "context": 64}
 STEPS = 800
 SETTINGS = {"batch": 16, "first_part": 6, "rate": 6e-3, "warmup": 40, "decay": 0.01, "seed": 0}

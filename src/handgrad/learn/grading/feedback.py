@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..layers import Array
-from ..proof import BAR, MUTATIONS, Case, Mutation
-from ..proof.compare.relations import relation
-from .exercise import Exercise, Mistake, Question
+from ...layers import Array
+from ...proof import BAR, MUTATIONS, Case, Mutation
+from ...proof.compare.relations import relation
+from ..exercise import Exercise, Mistake, Question
 from .judge import error, named, scales, wrong
 
 Tensors = Mapping[str, Array]
