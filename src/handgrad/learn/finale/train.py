@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -55,13 +55,12 @@ class Trained(NamedTuple):
 
 def needed() -> list[Exercise]:
     """The exercises whose functions the training calls, directly or through others."""
-    names, wanted = (
-        {exercise.module: exercise for exercise in EXERCISES},
-        ["ex26_gpt", "ex28_adamw", "ex29_accumulation"],
-    )
-    for name in wanted:
-        wanted += [other for other in re.findall(r"^from (ex\w+)", names[name].unsolved, re.M) if other not in wanted]
-    return [names[name] for name in sorted(wanted)]
+    by_module = {exercise.module: exercise for exercise in EXERCISES}
+    found = ["ex26_gpt", "ex28_adamw", "ex29_accumulation"]
+    for module in found:
+        imported = re.findall(r"^from (ex\w+)", by_module[module].unsolved, re.M)
+        found += [other for other in imported if other not in found]
+    return [by_module[module] for module in sorted(found)]
 
 
 def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Trained, None, None]:
@@ -118,7 +117,7 @@ def _told(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Token
         elif "step" in line:
             yield Step(line["step"], line["loss"])
         else:
-            trained = _by_library_name(np.load(work / "trained.npz"))
+            trained = _tensors_in(work / "trained.npz")
             found = Parameters.from_mapping(parameters.config, {n: x.astype(np.float32) for n, x in trained.items()})
             yield Trained(line["held_out"], Model(parameters.config, found, tokenizer))
             return
@@ -129,12 +128,13 @@ def _agreement(parameters: Parameters, work: Path) -> Agreement:
     windows = np.load(work / "windows.npy")
     loss, cached = loss_forward(windows[:, :-1], windows[:, 1:], parameters.tree, parameters.config)
     right = dict(zip(parameters, leaves(loss_backward(np.ones_like(loss), cached)), strict=True))
-    mine = _by_library_name(np.load(work / "gradients.npz"))
+    mine = _tensors_in(work / "gradients.npz")
     errors = {name: relative_error(mine[name], x) for name, x in right.items()}
     worst = max(errors, key=lambda name: errors[name])
     return Agreement(errors[worst], worst, len(errors))
 
 
-def _by_library_name(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """What the child calls blocks.0.w_q, the exercise dp['blocks'][0]['w_q'], by the library's name."""
-    return {theirs: arrays[".".join(re.findall(r"\['?(\w+)'?\]", ours))] for theirs, ours in GPT_NAMES.items()}
+def _tensors_in(path: Path) -> dict[str, Array]:
+    """By the library's names. The child calls blocks.0.w_q what is dp['blocks'][0]['w_q'] in the exercise."""
+    with np.load(path) as arrays:
+        return {theirs: arrays[".".join(re.findall(r"\['?(\w+)'?\]", ours))] for theirs, ours in GPT_NAMES.items()}
