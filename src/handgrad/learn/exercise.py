@@ -85,6 +85,8 @@ class Exercise:
     """The function to write; where not given, NAME_backward."""
     forward: str | None = ""
     """What makes the cache; where not given, NAME_forward, and None where there is none."""
+    complex_numbers: bool = False
+    """Whether a solution may use them; else they are refused, as the tool of numerical derivatives."""
     number: int = 0
 
     def __post_init__(self) -> None:

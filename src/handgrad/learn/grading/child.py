@@ -11,11 +11,15 @@ import ast
 import builtins
 import contextlib
 import copy
+import ctypes
+import errno
 import faulthandler
 import json
-import linecache
+import os
 import pickle
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,8 +27,11 @@ from typing import Any
 import numpy as np
 
 Arrays = dict[str, Any]
-COMPLEX = {"complex", "complex64", "complex128", "clongdouble", "csingle", "cdouble", "imag", "iscomplexobj"}
+
+YOURS = "yours.py"  # what the reader's file is called here
+COMPLEX = {"complex64", "complex128", "clongdouble", "csingle", "cdouble", "imag"}
 SHOWN = 12  # arrays whose shapes are told beside an exception
+LARGEST = 1_000_000  # numbers in an array that is handed back: no right one has as many
 
 
 class TakenOut(Exception):
@@ -32,6 +39,7 @@ class TakenOut(Exception):
 
 
 def main(folder: Path) -> None:
+    end_with_the_parent()
     task = pickle.loads((folder / "task").read_bytes())
     limit(task["megabytes"], task["written_megabytes"])
     with (folder / "stuck").open("w") as stuck:
@@ -40,8 +48,17 @@ def main(folder: Path) -> None:
         arrays: Arrays = {}
         answer = attempt(task, arrays)
         faulthandler.cancel_dump_traceback_later()
-    np.savez(folder / "answer.npz", **arrays)
-    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+        np.savez(folder / "answer.npz", **arrays)
+        (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(0)  # threads of the reader's may still run
+
+
+def end_with_the_parent() -> None:
+    """Where the system can: if the parent is killed, nobody waits for an endless loop."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def limit(megabytes: int, written_megabytes: int) -> None:
@@ -61,34 +78,31 @@ def limit(megabytes: int, written_megabytes: int) -> None:
 
 def attempt(task: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
     """What came of the reader's file: `answers`, or the `problem`."""
-    path = task["path"]
-    lines = task["source"].splitlines(keepends=True)
-    linecache.cache[path] = (len(task["source"]), None, lines, path)
+    source = task["source"]
+    lines = source.split("\n")
     try:
-        tree = ast.parse(task["source"], path)
+        tree = ast.parse(source, YOURS)
+        changed = [name for name, code in task["forwards"].items() if code_of(tree, name) != code]
+        complex_line = None if task["complex"] else first_complex(tree)
+        code = compile(without(tree, task["forwards"]), YOURS, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return {"problem": "syntax", "type": type(error).__name__, "message": message_of(error), **place_of(error)}
-    complex_line = first_complex(tree)
+        line = getattr(error, "lineno", None) or 0
+        return {"problem": "syntax", "type": type(error).__name__, "message": message_of(error), "line": line}
     if complex_line:
-        return {"problem": "complex", "line": complex_line, "text": lines[complex_line - 1].strip()}
-    changed = [name for name, code in task["forwards"].items() if code_of(tree, name) not in (code, None)]
-    earlier = Earlier(task["earlier"])
+        return {"problem": "complex", "line": complex_line}
+    course = Course(task["earlier"])
     try:
-        module = earlier.run(task["module"], tree, path)
+        module = course.run(task["module"], code)
         function = getattr(module, task["function"], None)
         if not callable(function):
             return {"problem": "missing", "changed": changed}
         answers = [answer_of(function, arguments, arrays) for arguments in task["questions"]]
-    except NotImplementedError as error:
-        if not str(error):
-            return {"problem": "todo", "changed": changed}
-        return {"problem": "exception", "changed": changed, **described(error, path)}
     except BaseException as error:
-        return {"problem": "exception", "changed": changed, **described(error, path)}
+        return {"problem": "exception", "changed": changed, **described(error, lines)}
     return {"answers": answers, "changed": changed}
 
 
-def answer_of(function: Any, arguments: tuple[Any, ...], arrays: Arrays) -> dict[str, Any]:
+def answer_of(function: Callable[..., Any], arguments: tuple[Any, ...], arrays: Arrays) -> dict[str, Any]:
     before = copy.deepcopy(arguments)
     returned = function(*arguments)
     return {"returned": encoded(returned, arrays), "touched": touched(before, arguments)}
@@ -96,113 +110,120 @@ def answer_of(function: Any, arguments: tuple[Any, ...], arrays: Arrays) -> dict
 
 def encoded(value: Any, arrays: Arrays) -> dict[str, Any]:
     """A value as JSON, in which arrays stand as their names in `arrays`."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        name = f"a{len(arrays)}"
-        arrays[name] = np.asarray(value)
-        return {"array": name}
-    if isinstance(value, (bool, int, float, np.number, np.bool_)):
-        name = f"a{len(arrays)}"
-        try:
-            arrays[name] = np.asarray(value)
-        except OverflowError:
-            return {"other": type(value).__name__}
-        return {"array": name} if arrays[name].dtype.kind in "biufc" else {"other": type(arrays.pop(name)).__name__}
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray) and value.size > LARGEST:
+        return {"other": f"array of shape {value.shape}"}
     if isinstance(value, (tuple, list)):
-        return {"items": [encoded(item, arrays) for item in value]}
+        return {"items": [encoded(item, arrays) for item in value], "kind": kind}
     if isinstance(value, dict):
         return {"dict": {str(name): encoded(item, arrays) for name, item in value.items()}}
-    return {"other": f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__}
+    if isinstance(value, (np.ndarray, bool, int, float, np.number, np.bool_)):
+        x = np.array(value, subok=False)  # a copy: a reader may use one buffer for all answers
+        if x.dtype.kind in "biufc":
+            name = f"a{len(arrays)}"
+            arrays[name] = x
+            return {"array": name}
+        kind = f"array of dtype {x.dtype}" if isinstance(value, np.ndarray) else kind
+    return {"other": kind}
 
 
-def touched(before: Any, after: Any, name: tuple[Any, ...] = ()) -> dict[str, Any] | None:
+def touched(before: Any, after: Any, way: tuple[Any, ...] = ()) -> dict[str, Any] | None:
     """Where an argument is no longer what it was: the way to it, the index, and both values."""
+
+    def change(was: object, now: object, index: tuple[int, ...] = ()) -> dict[str, Any]:
+        return {"way": way, "index": index, "was": str(was), "is": str(now)}
+
     if type(before) is not type(after):
-        return {"way": name, "index": [], "was": type(before).__name__, "is": type(after).__name__}
+        return change(type(before).__name__, type(after).__name__)
     if isinstance(before, np.ndarray):
         if before.shape != after.shape:
-            return {"way": name, "index": [], "was": str(before.shape), "is": str(after.shape)}
-        wrong = np.argwhere(~((before == after) | ((before != before) & (after != after))))
-        if not len(wrong):
-            return None
-        index = wrong[0].tolist()
-        return {"way": name, "index": index, "was": number(before[tuple(index)]), "is": number(after[tuple(index)])}
+            return change(before.shape, after.shape)
+        off = np.argwhere(~((before == after) | ((before != before) & (after != after))))
+        index = tuple(off[0].tolist()) if len(off) else None
+        return None if index is None else change(f"{before[index]:.6g}", f"{after[index]:.6g}", index)
     if isinstance(before, (tuple, list, dict)):
         names = list(before) if isinstance(before, dict) else range(len(before))
         if len(before) != len(after) or (isinstance(before, dict) and before.keys() != after.keys()):
-            return {"way": name, "index": [], "was": f"{len(before)} items", "is": f"{len(after)} items"}
-        found = (touched(before[key], after[key], (*name, key)) for key in names)
-        return next((change for change in found if change), None)
-    return None
+            return change(f"{len(before)} items", f"{len(after)} items")
+        found = (touched(before[key], after[key], (*way, key)) for key in names)
+        return next((each for each in found if each), None)
+    return change(before, after) if before != after else None
 
 
-def number(x: Any) -> str:
-    return f"{x:.6g}"
-
-
-class Earlier:
+class Course:
     """The modules of the course: the reader's own, and, where it imports earlier ones, these, solved."""
 
     def __init__(self, sources: dict[str, str]) -> None:
         self.sources = sources
-        self.loaded: dict[str, ModuleType] = {}
-        self.allowed = sys.stdlib_module_names | {"numpy"}
         self.original = builtins.__import__
+        self.allowed = sys.stdlib_module_names | {"numpy"}
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Refuse what is not to be had here, however it is imported."""
+        if name.partition(".")[0] not in self.allowed:
+            raise ImportError(f"{name}: only NumPy, the standard library and earlier exercises can be imported here")
 
     def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
-        if name in self.sources:
-            if name not in self.loaded:
-                self.loaded[name] = self.run(name, ast.parse(self.sources[name]), f"{name}.py")
-            return self.loaded[name]
-        if name.partition(".")[0] not in self.allowed:
-            raise ImportError(f"{name} is not here: NumPy and the standard library are, and the exercises before this")
+        if name in self.sources and name not in sys.modules:
+            tree = ast.parse(self.sources[name])
+            self.run(name, compile(without(tree, forwards_in(tree)), f"{name}.py", "exec"))
         return self.original(name, *arguments, **options)
 
-    def run(self, name: str, tree: ast.Module, path: str) -> ModuleType:
+    def run(self, name: str, code: Any) -> ModuleType:
         module = ModuleType(name)
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self, "TakenOut": TakenOut}
-        exec(compile(without_forwards(tree), path, "exec"), module.__dict__)
+        module.__dict__["__file__"] = code.co_filename
+        sys.modules[name] = module
+        exec(code, module.__dict__)
         return module
 
 
-def without_forwards(tree: ast.Module) -> ast.Module:
-    """Each function whose name ends in _forward says that it is not there."""
+def forwards_in(tree: ast.Module) -> set[str]:
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.endswith("_forward")}
+
+
+def without(tree: ast.Module, forwards: Any) -> ast.Module:
+    """Each of these functions says that it is not there."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.endswith("_forward"):
+        if isinstance(node, ast.FunctionDef) and node.name in forwards:
             refusal = f"{node.name} is not there while your backward runs: work with what it left in the cache"
             node.body = ast.parse(f"raise TakenOut({refusal!r})").body  # a builtin of these modules
     return ast.fix_missing_locations(tree)
 
 
 def first_complex(tree: ast.Module) -> int | None:
-    """The first line with a complex number: no backward needs one, and a forward differentiated by one is none."""
+    """The first line with a complex number, but for what only runs if the file itself is run."""
+    parts = [part for part in tree.body if not (isinstance(part, ast.If) and "__main__" in ast.dump(part.test))]
     found = [
         node.lineno
-        for node in ast.walk(tree)
+        for part in parts
+        for node in ast.walk(part)
         if (isinstance(node, ast.Constant) and isinstance(node.value, complex))
-        or (isinstance(node, ast.Name) and node.id in COMPLEX)
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "complex")
         or (isinstance(node, ast.Attribute) and node.attr in COMPLEX)
     ]
     return min(found, default=None)
 
 
 def code_of(tree: ast.Module, name: str) -> str | None:
-    """A function of the file without its docstring and comments; None where there is none."""
+    """A function of the file without its comments; None where there is none."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return ast.dump(node)
     return None
 
 
-def described(error: BaseException, path: str) -> dict[str, Any]:
+def described(error: BaseException, lines: list[str]) -> dict[str, Any]:
     """An exception by the reader's own lines, with the shapes of what was at hand in the last of them."""
     frames: list[dict[str, Any]] = []
     shapes: dict[str, str] = {}
+    kind = "TakenOut" if isinstance(error, TakenOut) else type(error).__name__
     at = error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
-        if code.co_filename == path and not (isinstance(error, TakenOut) and code.co_name.endswith("_forward")):
-            text = linecache.getline(path, at.tb_lineno).strip()
-            frames.append({"line": at.tb_lineno, "function": code.co_name, "text": text})
+        if code.co_filename == YOURS and not (kind == "TakenOut" and code.co_name.endswith("_forward")):
+            frames.append({"line": at.tb_lineno, "text": lines[at.tb_lineno - 1].strip()})
             shapes = {
                 name: str(value.shape)
                 for name, value in at.tb_frame.f_locals.items()
@@ -211,9 +232,9 @@ def described(error: BaseException, path: str) -> dict[str, Any]:
         at = at.tb_next
     if len(frames) > 4:  # a recursion, say
         frames = [*frames[:2], *frames[-2:]]
-    kind = "TakenOut" if isinstance(error, TakenOut) else type(error).__name__
-    shapes = dict(list(shapes.items())[:SHOWN])
-    return {"type": kind, "message": message_of(error), "frames": frames, "shapes": shapes}
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        kind = "Flood"
+    return {"type": kind, "message": message_of(error), "frames": frames, "shapes": dict(list(shapes.items())[:SHOWN])}
 
 
 def message_of(error: BaseException) -> str:
@@ -221,10 +242,6 @@ def message_of(error: BaseException) -> str:
         return str(error.msg if isinstance(error, SyntaxError) else error)[:500]
     except BaseException:
         return ""
-
-
-def place_of(error: BaseException) -> dict[str, Any]:
-    return {"line": getattr(error, "lineno", None) or 0, "text": (getattr(error, "text", None) or "").strip()[:200]}
 
 
 if __name__ == "__main__":

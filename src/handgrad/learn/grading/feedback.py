@@ -1,6 +1,7 @@
 """What is wrong with a gradient: the mistake that makes it, else a plain relation, else the first wrong entry."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -9,13 +10,15 @@ import numpy as np
 
 from ...layers import Array
 from ...proof import BAR, MUTATIONS, Case, Mutation
-from ...proof.compare.relations import relation
+from ...proof.compare.relations import factor_of, known_as, relation
 from ..exercise import Exercise, Mistake, Question
 from .judge import error, named, scales, wrong
 
 Tensors = Mapping[str, Array]
 SAME = 10 * BAR
 """How near an answer must be to what a mistake makes."""
+NEARLY = 1e-6
+"""An error that no mistake in a formula is likely to make."""
 ENTRIES = 4000
 """Numbers that are moved, one by one, to see what an entry depends on; where there are more, nothing is said of it."""
 ROOM = 3
@@ -37,26 +40,101 @@ class Known(NamedTuple):
     """What it makes of the question of this number; None where it cannot be made, or has other shapes."""
 
 
-def diagnose(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Diagnosis:
-    """Why these answers, tensors by name for each question, are wrong: at least one of them is."""
+class Evidence(NamedTuple):
+    """Answers of which at least one is wrong."""
+
+    exercise: Exercise
+    questions: Sequence[Question]
+    answers: Sequence[Tensors]
+    rights: Sequence[Tensors]
+    scales: Sequence[Mapping[str, float]]
+    """What an error of each tensor is measured by."""
+    amiss: Sequence[Mapping[str, float]]
+    """For each question the tensors that are wrong, with their errors."""
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors that are wrong in some answer."""
+        return list(dict.fromkeys(name for errors in self.amiss for name in errors))
+
+    def failed(self, name: str) -> list[int]:
+        """The questions in which a tensor is wrong."""
+        return [n for n, errors in enumerate(self.amiss) if name in errors]
+
+
+def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Evidence:
     rights = [tensors(exercise, question.right) for question in questions]
     amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
-    if found := explaining(known_mistakes(exercise, questions), answers, rights, amiss):
-        mistake, names = found
-        verb = "are" if len(names) > 1 else "is"
-        return Diagnosis(
-            mistake.name, f"Your {_listed(names)} {verb} exactly what you get by a known mistake:\n{mistake.why}"
+    return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)
+
+
+def diagnose(seen: Evidence) -> Diagnosis:
+    """Why the answers are wrong: the surest thing that there is to say."""
+    names = seen.names
+    taken = mistaken_for(seen)
+    found = explaining(known_mistakes(seen.exercise, seen.questions), seen)
+    explained = [name for _, several in found for name in several]
+    if len(taken) > len(explained) or (len(taken) == len(names) and len(found) > 1):
+        return Diagnosis("one_for_another", _one_for_another(seen.exercise, taken))
+    if found:
+        said = [
+            f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}" for known, several in found
+        ]
+        if rest := [name for name in names if name not in explained]:
+            said.append(f"Something else is wrong with {_listed(rest)}.")
+        return Diagnosis(found[0][0].name, "\n".join(said))
+    if max(error for errors in seen.amiss for error in errors.values()) < NEARLY:
+        why = "was a constant cut short, or a derivative taken numerically?"
+        return Diagnosis("", f"{_subject(names)} nearly right, but not to the last digits: {why}")
+    if words := related(seen, names[0]):
+        return Diagnosis("", f"Your {names[0]} is wrong: {words}.")
+    return Diagnosis("", _first_entry(seen, names[0]))
+
+
+def mistaken_for(seen: Evidence) -> dict[str, str]:
+    """The tensors that are just what another one should be, in every case; and which that is."""
+
+    def is_right(name: str, other: str) -> bool:
+        return any(right[other].any() for right in seen.rights) and all(
+            mine[name].shape == right[other].shape and error(mine[name], right[other], scale[other]) <= BAR
+            for mine, right, scale in zip(seen.answers, seen.rights, seen.scales, strict=True)
         )
-    at = min((n for n, errors in enumerate(amiss) if errors), key=lambda n: sum(x.size for x in rights[n].values()))
-    question, mine, right = questions[at], answers[at], rights[at]
-    name = next(iter(amiss[at]))
-    sizes = {letter: question.sizes[letter] for letter in exercise.letters if letter in question.sizes}
-    sizes |= {"(B·T)": sizes["B"] * sizes["T"]} if sizes.keys() >= {"B", "T"} else {}
-    axes = exercise.returns.get(name, "").split() or [f"axis {n}" for n in range(right[name].ndim)]
+
+    found = {name: next((other for other in seen.rights[0] if is_right(name, other)), "") for name in seen.names}
+    return {name: other for name, other in found.items() if other}
+
+
+def _one_for_another(exercise: Exercise, taken: Mapping[str, str]) -> str:
+    facts = " and ".join(f"your {name} is the right {other}" for name, other in taken.items())
+    reordered = len(taken) > 1 and taken.keys() <= exercise.returns.keys()
+    order = f": return {', '.join(exercise.returns)}, in this order" if reordered else ""
+    return f"{facts[0].upper()}{facts[1:]}{order}."
+
+
+def related(seen: Evidence, name: str) -> str:
+    """How a tensor stands to the right one, in words that hold in every case in which it is wrong; or nothing."""
+    pairs = {n: (seen.answers[n][name], seen.rights[n][name]) for n in seen.failed(name)}
+    several = [n for n, (_, right) in pairs.items() if np.count_nonzero(right) > 1]  # one number tells nothing
     with np.errstate(all="ignore"):
-        if words := relation(mine[name], right[name], axes, BAR, sizes):
-            return Diagnosis("", f"Your {name} is wrong: {words}.")
-    return Diagnosis("", _first_entry(exercise, question, name, mine[name], right[name]))
+        factors = {n: factor_of(*pairs[n], BAR) for n in several}
+        known = [known_as(factor, _sizes(seen, n), BAR) for n, factor in factors.items() if factor is not None]
+        shared = [each for each in known[0] if all(each in other for other in known)] if known else []
+        if shared and len(known) == len(several) > 1:
+            return f"it is the right one times {shared[0]}"
+        axes = seen.exercise.returns.get(name, "").split()
+        said = set()
+        for mine, right in pairs.values():
+            letters = axes if len(axes) == right.ndim else [f"axis {k}" for k in range(right.ndim)]
+            said.add(relation(mine, right, letters, BAR, {}))
+    words = said.pop()
+    return words if words and not said else ""
+
+
+def _sizes(seen: Evidence, n: int) -> dict[str, int]:
+    """The lengths that a factor may come from: of the axes that the exercise speaks of."""
+    known = seen.questions[n].sizes
+    sizes = {letter: known[letter] for letter in seen.exercise.letters if letter in known}
+    return sizes | ({"(B·T)": sizes["B"] * sizes["T"]} if sizes.keys() >= {"B", "T"} else {})
 
 
 def tensors(exercise: Exercise, answer: Any) -> dict[str, Array]:
@@ -117,32 +195,40 @@ def _fitting(made: Tensors, right: Tensors) -> Tensors | None:
     return {name: made[name] for name in right} if fits else None
 
 
-def explaining(
-    mistakes: Iterable[Known],
-    answers: Sequence[Tensors],
-    rights: Sequence[Tensors],
-    amiss: Sequence[Mapping[str, float]],
-) -> tuple[Known, list[str]] | None:
-    """The mistake that makes the most of the wrong tensors, and changes the fewest others; the first of such.
+def explaining(mistakes: Iterable[Known], seen: Evidence) -> list[tuple[Known, list[str]]]:
+    """The mistakes that make the wrong tensors, each with those that it makes: one if it makes all, else several.
 
-    A tensor is explained where it is what the mistake makes of every question.
+    A mistake counts only if every tensor that it makes wrong is wrong in just this way, in every case. The one that
+    makes the most comes first, of equal ones the first in the list.
     """
-    names = list(dict.fromkeys(name for errors in amiss for name in errors))
-    best: tuple[tuple[int, int], Known, list[str]] | None = None
-    by = [scales(right) for right in rights]
-    smallest_first = sorted(range(len(rights)), key=lambda n: sum(x.size for x in rights[n].values()))
+    left = seen.names
+    possible: list[tuple[Known, list[str]]] = []
     for known in mistakes:
-        same = set(rights[0])
-        for n in smallest_first:
-            made = known.answer(n)
-            same = {name for name in same if made and _same(answers[n][name], made[name], by[n][name])}
-            if same.isdisjoint(names):
-                break  # it explains nothing
-        explained = [name for name in names if name in same]
-        rank = (len(explained), len(same))
-        if explained and (best is None or rank > best[0]):
-            best = rank, known, explained
-    return best and (best[1], best[2])
+        changed = _changed_by(known, seen)
+        if changed:
+            possible.append((known, [name for name in left if name in changed]))
+    found = []
+    while possible:
+        known, names = max(possible, key=lambda each: len(each[1]))  # the first of equal ones
+        found.append((known, names))
+        left = [name for name in left if name not in names]
+        possible = [(other, those) for other, those in possible if set(those) <= set(left)]
+    return found
+
+
+def _changed_by(known: Known, seen: Evidence) -> set[str]:
+    """The tensors that a mistake makes wrong, if the answers are wrong in just this way; else none."""
+    changed: set[str] = set()
+    for n in sorted(range(len(seen.rights)), key=lambda n: sum(x.size for x in seen.rights[n].values())):
+        made, right, scale = known.answer(n), seen.rights[n], seen.scales[n]
+        if made is None:
+            return set()
+        changed |= {name for name, x in made.items() if not error(x, right[name], scale[name]) <= BAR}
+        if not changed <= set(seen.names):
+            return set()
+        if not all(_same(seen.answers[n][name], made[name], scale[name]) for name in changed):
+            return set()
+    return changed
 
 
 def _same(mine: Array, made: Array, scale: float) -> bool:
@@ -151,27 +237,49 @@ def _same(mine: Array, made: Array, scale: float) -> bool:
     return error(mine, made, max(scale, float(np.max(np.abs(made), initial=0)))) <= SAME
 
 
+def _subject(names: Sequence[str]) -> str:
+    return f"Your {_listed(names)} {'are' if len(names) > 1 else 'is'}"
+
+
 def _listed(names: Sequence[str]) -> str:
     shown = [*names[:ROOM], f"{len(names) - ROOM} more"] if len(names) > ROOM + 1 else list(names)
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
-def _first_entry(exercise: Exercise, question: Question, name: str, mine: Array, right: Array) -> str:
+def _first_entry(seen: Evidence, name: str) -> str:
+    """In the smallest case, but for one position alone, where much is zero."""
+
+    def size(n: int) -> tuple[bool, int]:
+        return seen.questions[n].sizes["T"] == 1, sum(x.size for x in seen.rights[n].values())
+
+    n = min(seen.failed(name), key=size)
+    mine, right = seen.answers[n][name], seen.rights[n][name]
     with np.errstate(all="ignore"):
-        off = ~(np.abs(mine - right) <= BAR * scales(tensors(exercise, question.right))[name])
-    index = tuple(int(n) for n in np.argwhere(off)[0])
+        off = ~(np.abs(mine - right) <= BAR * seen.scales[n][name])
+    index = tuple(int(k) for k in np.argwhere(off)[0])
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
-    text = f"The first wrong entry: {place} is {float(mine[index]):.6g}, and should be {float(right[index]):.6g}."
+    yours, ours = (f"{float(x[index]):.6g}" for x in (mine, right))
+    if yours == ours:  # only the later digits differ
+        yours, ours = (f"{float(x[index]):.17g}" for x in (mine, right))
+    text = f"The first wrong entry: {place} is {yours}, and should be {ours}."
     share = f" {np.count_nonzero(off)} of {off.size} are wrong." if off.size > 1 else ""
-    needed = dependencies(exercise, question, name, index)
+    needed = dependencies(seen.exercise, seen.questions[n], name, index)
     return text + share + (f"\nThe right one depends on {', '.join(needed)}." if needed else "")
 
 
 def dependencies(exercise: Exercise, question: Question, name: str, index: tuple[int, ...]) -> list[str]:
-    """The parts of the arguments that an entry of the right answer depends on, found by moving each number."""
+    """The parts of the arguments that an entry of the right answer depends on, found by moving each number.
+
+    A cache within the cache is told as a whole.
+    """
     names = exercise.argument_names()
     arguments = _movable(question.arguments)
-    leaves = list(_arrays(zip(names, arguments, strict=True), names))
+    leaves = [
+        (called, x)
+        for (argument, given), value in zip(names.items(), arguments, strict=True)
+        for called, item in (zip(given, value, strict=True) if len(given) > 1 else [(given[0], value)])
+        for x in _arrays(item)
+    ]
     if sum(x.size for _, x in leaves) > ENTRIES:
         return []
 
@@ -179,8 +287,9 @@ def dependencies(exercise: Exercise, question: Question, name: str, index: tuple
         return float(tensors(exercise, exercise.right(*copy.deepcopy(arguments)))[name][index])
 
     here = entry()
-    found = []
-    for label, x in leaves:
+    plain = Counter(called for called, _ in leaves)
+    found: dict[str, None] = {}  # in their order, each once
+    for called, x in leaves:
         moved = np.zeros(x.shape, bool)
         for at in np.ndindex(x.shape):
             was = x[at]
@@ -188,8 +297,8 @@ def dependencies(exercise: Exercise, question: Question, name: str, index: tuple
             moved[at] = abs(entry() - here) > 1e-9 * (1 + abs(here))
             x[at] = was
         if moved.any():
-            found.append(part(label, moved))
-    return found
+            found[part(called, moved) if plain[called] == 1 else called] = None
+    return list(found)
 
 
 def _movable(value: Any) -> Any:
@@ -201,17 +310,14 @@ def _movable(value: Any) -> Any:
     return np.array(value) if isinstance(value, float | np.ndarray) else value
 
 
-def _arrays(items: Any, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Array]]:
-    """The arrays of floating numbers among the arguments, each as the reader's code can call it."""
-    for name, value in items:
-        given = names.get(name, [name])
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            yield given[0], value
-        elif isinstance(value, tuple | list):
-            inner = given if len(given) == len(value) > 1 else [f"{name}[{n}]" for n in range(len(value))]
-            yield from _arrays(zip(inner, value, strict=True), {})
-        elif isinstance(value, dict):
-            yield from _arrays(((f"{name}['{key}']", item) for key, item in value.items()), {})
+def _arrays(value: Any) -> Iterator[Array]:
+    """The arrays of floating numbers in an argument."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(item)
 
 
 def part(label: str, where: Array) -> str:

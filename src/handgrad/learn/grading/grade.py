@@ -7,16 +7,19 @@ from typing import Any, Literal, NamedTuple
 
 from ...errors import HandgradError
 from ...files import read_text_file
-from ...layers import Array
 from ...machine import cores
+from ...proof import BAR
+from ...proof.compare.relations import relation
 from ..exercise import Exercise, Question
-from .feedback import diagnose, tensors
+from .feedback import Evidence, diagnose, evidence, tensors
 from .judge import misfit, wrong
-from .run import Limits, Outcome, run
+from .run import Limits, Outcome, end_all, run
 
 State = Literal["passed", "unwritten", "wrong", "missing"]
-MOST = 20
+MOST = 6
 """Tensors that are all listed; where there are more, only the wrong ones."""
+SHAPELY = ("ValueError", "IndexError", "TypeError", "AxisError", "LinAlgError", "MemoryError")
+"""Exceptions that may be a matter of shapes."""
 
 
 class Grade(NamedTuple):
@@ -61,7 +64,7 @@ class Finding(NamedTuple):
 def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits | None = None) -> Grade:
     """Grade the source of a reader's file, which messages call `path`, on random cases."""
     questions = exercise.questions(seed)
-    outcome = run(exercise, source, path, questions, limits or Limits())
+    outcome = run(exercise, source, questions, limits or Limits())
     found = (
         _problem(exercise, outcome, source, path)
         or _misfit(exercise, questions, outcome)
@@ -69,7 +72,7 @@ def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits 
     )
     note = ""
     if outcome.changed:
-        note = f"{', '.join(outcome.changed)} is not as it was given; your backward is graded with the given one."
+        note = f"{', '.join(outcome.changed)} is not there as it was given; your backward is graded with the given one."
     if found is None:
         return Grade(exercise, "passed", printed=outcome.printed, note=note, seed=seed)
     state: State = "unwritten" if found.kind == "todo" else "wrong"
@@ -82,6 +85,8 @@ def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
     if not path.exists():
         return Grade(exercise, "missing", headline="no such file", message="no such file", seed=seed)
     try:
+        if not path.is_file():
+            raise HandgradError(f"{path}: not a file")
         source = read_text_file(path)
     except HandgradError as error:
         return Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed)
@@ -90,24 +95,29 @@ def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
 
 def grade_files(files: Iterable[tuple[Exercise, Path]], seed: int) -> Iterator[Grade]:
     """The grades of many files, in their order; as many at once as there are cores."""
-    with ThreadPoolExecutor(cores()) as pool:
+    pool = ThreadPoolExecutor(cores())
+    try:
         yield from pool.map(lambda file: grade_file(file[0], file[1], seed), files)
+    except BaseException:  # Ctrl-C need not wait for an endless loop
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_all()
+        raise
+    finally:
+        pool.shutdown()
 
 
 def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Finding | None:
     """Why there are no answers."""
     problem = outcome.problem
     kind, line = problem.get("problem", ""), problem.get("line", 0)
-    lines = source.splitlines()
+    lines = source.split("\n")
     at = f"{path}:{line}: {lines[line - 1].strip()}" if 0 < line <= len(lines) else ""
     match kind:
-        case "todo":
-            return Finding(kind, f"{exercise.function} is not written yet")
         case "missing":
             return Finding(kind, f"there is no function {exercise.function}")
         case "complex":
-            why = "complex numbers have no place in a backward"
-            return Finding(kind, why, before=at, after="Write the derivative, and do not take it numerically.")
+            why = "complex numbers are refused here: they are the tool of numerical derivatives"
+            return Finding(kind, why, before=at, after="Write the derivative in real numbers.")
         case "syntax":
             return Finding(kind, f"{problem['type']}: {problem['message']}", before=at)
         case "time":
@@ -121,11 +131,16 @@ def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Fi
 
 def _exception(problem: Mapping[str, Any], path: str) -> Finding:
     """By the reader's own lines, and with the shapes of what was at hand."""
-    places = [f"{path}:{frame['line']}: {frame['text']}" for frame in problem["frames"]]
-    kind = {"TakenOut": "", "MemoryError": "out of memory: "}.get(problem["type"], f"{problem['type']}: ")
+    kind, message = problem["type"], problem["message"]
+    places = "\n".join(f"{path}:{frame['line']}: {frame['text']}" for frame in problem["frames"])
+    if kind == "NotImplementedError" and not message:
+        return Finding("todo", "this line is to make room for yours", places)
     shapes = ", ".join(f"{name} {shape}" for name, shape in problem["shapes"].items())
-    after = f"there {shapes}" if shapes and problem["type"] != "TakenOut" else ""
-    return Finding("exception", f"{kind}{problem['message']}".rstrip(": "), "\n".join(places), after)
+    shapes = f"Shapes there: {shapes}" if shapes and kind in SHAPELY else ""
+    if kind == "Flood":
+        return Finding("exception", "it printed or wrote too much", places)
+    said = {"TakenOut": message, "MemoryError": f"out of memory: {message}"}.get(kind, f"{kind}: {message}")
+    return Finding("exception", said.rstrip(": "), places, shapes)
 
 
 def _misfit(exercise: Exercise, questions: Sequence[Question], outcome: Outcome) -> Finding | None:
@@ -134,16 +149,33 @@ def _misfit(exercise: Exercise, questions: Sequence[Question], outcome: Outcome)
     for question, mine, touched in zip(questions, outcome.answers, outcome.touched, strict=True):
         if found := misfit(mine, question.right, exercise.returns):
             sizes = _sizes(exercise, question)
-            return Finding(found.kind, found.text, after=f"That was with {sizes}." if sizes else "")
+            more = _shape_in_words(exercise, question, mine, found.name) if found.kind == "shape" else ""
+            return Finding(found.kind, found.text, after=f"{more}\nHere {sizes}.".strip() if sizes else more)
         if touched:
             return Finding(
                 "touched",
                 f"your code wrote to what it was given: {_place(exercise, touched)} was {touched['was']}, and is "
                 f"{touched['is']} now",
-                after="A backward leaves its arguments as they are: others need them, and a second call must find the "
-                "same.",
+                after="Leave the arguments as they are: others need them, and a second call must find the same.",
             )
     return None
+
+
+def _shape_in_words(exercise: Exercise, question: Question, answer: Any, name: str) -> str:
+    """What there is to say of a tensor whose shape is wrong, where its numbers tell."""
+    right = tensors(exercise, question.right)
+    try:
+        mine = tensors(exercise, answer)
+    except ValueError:
+        return ""
+    if name not in mine or name not in right:
+        return ""
+    for other, x in right.items():
+        if other != name and x.shape == mine[name].shape and not wrong({other: mine[name]}, {other: x}):
+            return f"It is the right {other}: return {', '.join(exercise.returns)}, in this order."
+    axes = exercise.returns.get(name, "").split()
+    words = relation(mine[name], right[name], axes, BAR, {}) if len(axes) == right[name].ndim else None
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def _place(exercise: Exercise, touched: Mapping[str, Any]) -> str:
@@ -160,35 +192,27 @@ def _place(exercise: Exercise, touched: Mapping[str, Any]) -> str:
 
 
 def _wrong_values(exercise: Exercise, questions: Sequence[Question], outcome: Outcome) -> Finding | None:
-    answers = [tensors(exercise, mine) for mine in outcome.answers or ()]
-    rights = [tensors(exercise, question.right) for question in questions]
-    amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
-    if not any(amiss):
+    seen = evidence(exercise, questions, [tensors(exercise, mine) for mine in outcome.answers or ()])
+    if not seen.names:
         return None
-    diagnosis = diagnose(exercise, questions, answers)
-    headline = diagnosis.text.splitlines()[0]
-    table = _table(exercise, questions, answers[0], amiss)
-    return Finding("values", headline, f"{table}\n", diagnosis.text.partition("\n")[2], diagnosis.name)
+    diagnosis = diagnose(seen)
+    headline, _, more = diagnosis.text.partition("\n")
+    return Finding("values", headline, f"{_table(seen)}\n", more, diagnosis.name)
 
 
-def _table(
-    exercise: Exercise,
-    questions: Sequence[Question],
-    answer: Mapping[str, Array],
-    amiss: Sequence[Mapping[str, float]],
-) -> str:
-    """Each tensor, and how far off it is at the most; and where it depends on the sizes whether it is right."""
-    worst = {name: max(errors.get(name, 0.0) for errors in amiss) for name in answer}
-    if len(worst) > MOST:
-        worst = {name: error for name, error in worst.items() if error}
-    width = max(map(len, worst))
-    verdicts = {name: f"off by {100 * error:.3g} %" if error else "right" for name, error in worst.items()}
+def _table(seen: Evidence) -> str:
+    """Each tensor, and how far off it is at the most; where there are many, the wrong ones."""
+    worst = {name: max(errors.get(name, 0.0) for errors in seen.amiss) for name in seen.rights[0]}
+    shown = worst if len(worst) <= MOST else {name: error for name, error in worst.items() if error}
+    width = max(map(len, shown))
+    verdicts = {name: f"off by {100 * error:.3g} %" if error else "right" for name, error in shown.items()}
     lines = [f"{name:{width}}  {verdict}" for name, verdict in verdicts.items()]
-    sizes = [_sizes(exercise, question) for question in questions]
-    good = [each for each, errors in zip(sizes, amiss, strict=True) if not errors]
-    bad = [each for each, errors in zip(sizes, amiss, strict=True) if errors]
-    if good and all(good):
-        lines.append(f"Wrong with {'; '.join(bad)}. Right with {'; '.join(good)}.")
+    if rest := len(worst) - len(shown):
+        lines.append(f"The other {rest} are right.")
+    failed = [question.sizes for question, errors in zip(seen.questions, seen.amiss, strict=True) if errors]
+    for letter, what in (("B", "one sequence"), ("T", "one position")):
+        if len(failed) < len(seen.questions) and all(sizes[letter] == 1 for sizes in failed):
+            lines.append(f"It is wrong only where there is {what}: {letter} = 1.")
     return "\n".join(lines)
 
 

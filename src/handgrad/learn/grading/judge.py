@@ -9,7 +9,7 @@ from ...layers import Array
 from ...proof import BAR
 from .run import Other
 
-SMALLEST = 1e-3
+SMALLEST = 1e-2
 """A tensor that is smaller than this part of the largest one is compared with that: it may be zero by mathematics."""
 
 
@@ -42,6 +42,8 @@ def misfit(mine: Any, right: Any, returns: Mapping[str, str]) -> Misfit | None:
     """The first thing that keeps an answer from being compared with the right one: its structure, a shape, a dtype."""
     wanted = ", ".join(returns)
     if len(returns) > 1:
+        if _is_none(mine):
+            return Misfit("returned", wanted, f"it returned None: is the `return` missing? {wanted} are wanted")
         if not isinstance(mine, tuple | list):
             return Misfit("returned", wanted, f"it returned {_kind(mine)}; {wanted} are wanted, in this order")
         if len(mine) != len(returns):
@@ -58,15 +60,21 @@ def _misfit(name: str, mine: Any, right: Any) -> Misfit | None:
             what = "a dict" if isinstance(right, dict) else "a list"
             return Misfit("returned", name, f"{name} is {_kind(mine)}, but must be {what}")
         have = set(mine) if isinstance(mine, dict) else set(range(len(mine)))
+        if len(have) != len(wanted) and not isinstance(right, dict):
+            return Misfit("returned", name, f"{name} has the length {len(have)}, but must have {len(wanted)}")
+        more = [repr(key) for key in sorted(have.difference(wanted), key=str)]
+        unknown = f"{more[0]}, which is not wanted" if more else ""
         if missing := [key for key in wanted if key not in have]:
-            return Misfit("returned", name, f"{name} has no {missing[0]!r}")
-        if more := have.difference(wanted):
-            return Misfit("returned", name, f"{name} has {sorted(map(repr, more))[0]}, which is not wanted")
+            return Misfit("returned", name, f"{name} has no {missing[0]!r}" + (f", but {unknown}" if more else ""))
+        if more:
+            return Misfit("returned", name, f"{name} has {unknown}")
         found = (
             _misfit(f"{name}['{key}']" if isinstance(right, dict) else f"{name}[{key}]", mine[key], right[key])
             for key in wanted
         )
         return next((each for each in found if each), None)
+    if _is_none(mine):
+        return Misfit("returned", name, f"{name} is None: is the `return` missing?")
     if isinstance(mine, Other | dict | list | tuple):
         return Misfit("returned", name, f"{name} is {_kind(mine)}, but must be {_kind(np.asarray(right))}")
     right = np.asarray(right)
@@ -77,9 +85,13 @@ def _misfit(name: str, mine: Any, right: Any) -> Misfit | None:
     return None
 
 
+def _is_none(value: Any) -> bool:
+    return isinstance(value, Other) and value.kind == "NoneType"
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, Other):
-        return value.kind if value.kind.startswith("array") else f"a {value.kind}".replace("a NoneType", "None")
+        return f"an {value.kind}" if value.kind.startswith("array") else f"a {value.kind}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}" if value.ndim else "a number"
     return {"tuple": "a tuple", "list": "a list", "dict": "a dict"}.get(type(value).__name__, type(value).__name__)

@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     """What went wrong: its kind as `problem`, and what there is to say of it."""
     printed: str
     changed: list[str]
-    """The forwards of the file that are not as they were given."""
+    """The forwards of the file that are no longer there as they were given."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Other:
     kind: str
 
 
-def run(exercise: Exercise, source: str, path: str, questions: Sequence[Question], limits: Limits) -> Outcome:
-    """Ask the function of a reader's file all questions. `path` is what its tracebacks call the file."""
+def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: Limits) -> Outcome:
+    """Ask the function of a reader's file all questions."""
     task = {
         "module": exercise.module,
         "function": exercise.function,
         "source": source,
-        "path": path,
+        "complex": exercise.complex_numbers,
         "earlier": {name: text for name, text in all_solved().items() if name < exercise.module},
         "forwards": given_forwards(exercise.module),
         "questions": [question.arguments for question in questions],
@@ -76,26 +76,30 @@ def run(exercise: Exercise, source: str, path: str, questions: Sequence[Question
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps(task))
         with (folder / "printed").open("wb") as printed:
-            status = _started([sys.executable, "-I", str(CHILD), name], printed, limits.seconds + STARTING)
+            status = _started(folder, printed, limits.seconds + STARTING)
         with (folder / "printed").open("rb") as file:
-            text = file.read(4 * PRINTED).decode(errors="replace")[:PRINTED]
-        answer = _answer_in(folder)
-        if answer is not None:
-            arrays = _arrays_in(folder)
-            answers = (
-                [_decoded(each["returned"], arrays) for each in answer["answers"]] if "answers" in answer else None
-            )
+            text = file.read(4 * PRINTED).decode(errors="replace")
+            text = text if len(text) <= PRINTED else text[:PRINTED] + " ... (cut)"
+        if answer := _answer_in(folder):
+            answers = None
+            if "answers" in answer:
+                with np.load(folder / "answer.npz", allow_pickle=False) as file:
+                    answers = [_decoded(each["returned"], file) for each in answer["answers"]]
             touched = [each["touched"] for each in answer.get("answers", [])]
-            problem = answer if "problem" in answer else {}
-            return Outcome(answers, touched, problem, text, answer.get("changed", []))
+            return Outcome(answers, touched, answer if "problem" in answer else {}, text, answer.get("changed", []))
         stuck = (folder / "stuck").read_text(errors="replace") if (folder / "stuck").exists() else ""
-    return Outcome(None, [], _ended(status, stuck, path, limits), text, [])
+    return Outcome(None, [], _ended(status, stuck, limits), text, [])
+
+
+def python(script: Path, *arguments: Path) -> list[str]:
+    """The command that runs a script apart from the user's settings and from the folder that it is in."""
+    return [sys.executable, "-I", "-X", "utf8", str(script), *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
     """One thread for each process: several exercises are graded side by side."""
     threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    return os.environ | dict.fromkeys(threads, "1") | {"PYTHONIOENCODING": "utf-8"}
+    return os.environ | dict.fromkeys(threads, "1")
 
 
 @cache
@@ -110,22 +114,28 @@ def given_forwards(module: str) -> dict[str, str]:
     return {node.name: ast.dump(node) for node in functions if node.name.endswith("_forward")}
 
 
-def _started(command: list[str], printed: Any, seconds: float) -> int | None:
-    """The status in which the command ended; None where it took too long."""
+_running: set["subprocess.Popen[Any]"] = set()
+
+
+def _started(folder: Path, printed: IO[bytes], seconds: float) -> int | None:
+    """The status in which the child ended; None where it took too long."""
     process = subprocess.Popen(
-        command,
+        python(CHILD, folder),
         stdin=subprocess.DEVNULL,
         stdout=printed,
         stderr=subprocess.STDOUT,
         env=environment(),
+        cwd=folder,
         start_new_session=True,
     )
+    _running.add(process)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
         end(process)
+        _running.discard(process)
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
@@ -138,6 +148,12 @@ def end(process: "subprocess.Popen[Any]") -> None:
     process.wait()
 
 
+def end_all() -> None:
+    """All that are running, in other threads: their time need not be waited for."""
+    for process in tuple(_running):
+        end(process)
+
+
 def _answer_in(folder: Path) -> dict[str, Any] | None:
     try:
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
@@ -146,26 +162,28 @@ def _answer_in(folder: Path) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _arrays_in(folder: Path) -> dict[str, Array]:
-    with np.load(folder / "answer.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _decoded(value: dict[str, Any], arrays: dict[str, Array]) -> Any:
+def _decoded(value: dict[str, Any], arrays: Mapping[str, Array]) -> Any:
     if "array" in value:
         return arrays[value["array"]]
     if "items" in value:
-        return tuple(_decoded(item, arrays) for item in value["items"])
+        items = [_decoded(item, arrays) for item in value["items"]]
+        return items if value["kind"] == "list" else tuple(items)
     if "dict" in value:
         return {name: _decoded(item, arrays) for name, item in value["dict"].items()}
     return Other(value["other"])
 
 
-def _ended(status: int | None, stuck: str, path: str, limits: Limits) -> dict[str, Any]:
+def _ended(status: int | None, stuck: str, limits: Limits) -> dict[str, Any]:
     """Why a process ended without an answer: its time was up, or it was no longer there."""
-    line = next(iter(re.findall(rf'File "{re.escape(path)}", line (\d+)', stuck)), None)
+    line = next(iter(re.findall(r'File "yours\.py", line (\d+)', stuck)), None)
     at = {"line": int(line)} if line else {}
     if status is None or "Timeout" in stuck:
         return {"problem": "time", "seconds": limits.seconds, **at}
-    how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    return {"problem": "crash", "how": how, **at}
+    return {"problem": "crash", "how": f"with status {status}" if status >= 0 else f"by {_signal(-status)}", **at}
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"the signal {signal.Signals(number).name}"
+    except ValueError:
+        return f"signal {number}"

@@ -45,30 +45,36 @@ def _zero(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> st
 
 def _factor(sizes: Mapping[str, int]) -> Finder:
     def found(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
-        finite = np.isfinite(right)
-        if np.count_nonzero(right[finite]) < 2:
-            return None  # any number is a multiple of another
-        factor = float((mine[finite] * right[finite]).sum() / (right[finite] ** 2).sum())
-        if not explains(factor * right[finite], mine[finite], right[finite], envelope):
+        factor = factor_of(mine, right, envelope)
+        if factor is None:
             return None
         if math.isclose(factor, -1, rel_tol=max(envelope, 1e-12)):
             return "its sign is wrong"
-        return f"it is the right one times {factor:.6g}{_known_as(factor, sizes, min(envelope, 0.01))}"
+        names = known_as(factor, sizes, min(envelope, 0.01))
+        return f"it is the right one times {factor:.6g}" + (f" (maybe {' or '.join(names[:2])})" if names else "")
 
     return found
 
 
-def _known_as(factor: float, sizes: Mapping[str, int], tolerance: float) -> str:
-    """The factor as a length of an axis, its root, or one over these: the first two that it may be."""
+def factor_of(mine: Array, right: Array, envelope: float) -> float | None:
+    """The number that mine is the right one times, where it is."""
+    finite = np.isfinite(right)
+    if np.count_nonzero(right[finite]) < 2:
+        return None  # any number is a multiple of another
+    factor = float((mine[finite] * right[finite]).sum() / (right[finite] ** 2).sum())
+    return factor if explains(factor * right[finite], mine[finite], right[finite], envelope) else None
+
+
+def known_as(factor: float, sizes: Mapping[str, int], tolerance: float) -> list[str]:
+    """What the factor may be: the length of an axis, its root, or one over these."""
     lengths = [(name, float(size)) for name, size in sizes.items() if size > 1]
     known = [
         named
         for name, size in lengths
         for named in ((name, size), (f"1/{name}", 1 / size), (f"√{name}", size**0.5), (f"1/√{name}", size**-0.5))
     ]
-    names = [name for name, value in known if math.isclose(abs(factor), value, rel_tol=tolerance)]
     sign = "-" if factor < 0 else ""
-    return f" (maybe {' or '.join(sign + name for name in names[:2])})" if names else ""
+    return [sign + name for name, value in known if math.isclose(abs(factor), value, rel_tol=tolerance)]
 
 
 def _transposed(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> str | None:
