@@ -40,7 +40,7 @@ def test_start_says_what_is_next(cli: Cli) -> None:
     assert FIRST.file in result.output
     again = cli("learn", "start", "a/b")
     assert again.status == 0
-    assert "no files were written" in again.output
+    assert "files written: 0" in again.output
     Path("file").write_text("x", encoding="utf-8")
     assert cli("learn", "start", "file").errors == "handgrad: file: not a folder\n"
     assert cli("learn", "start", ".").status == 2
@@ -123,9 +123,9 @@ def test_missing_and_unreadable_files(inside: Cli) -> None:
 
 
 def test_hints_and_solution(inside: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in (1, 2, 3, 3):
+    for numbers in ([1], [2], [3], [1, 2, 3]):
         result = inside("learn", "hint", "softmax")
-        assert result.output.count("of 3") == count
+        assert [number for number in (1, 2, 3) if f"hint {number} of 3" in result.output] == numbers
     assert "handgrad learn solution softmax" in result.output
     answer = iter("ny")
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: next(answer), raising=False)
@@ -137,6 +137,40 @@ def test_hints_and_solution(inside: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     shown = inside("learn", "solution", "linear", "--yes")
     assert "dx = dy @ w.T" in shown.output
     assert Path(SECOND.file).read_text(encoding="utf-8") == SECOND.unsolved
+
+
+def test_markup_in_a_message_is_shown_as_it_is(inside: Cli) -> None:
+    code = FIRST.unsolved.replace("raise NotImplementedError", 'raise ValueError("[/dx] and [b]")')
+    Path(FIRST.file).write_text(code, encoding="utf-8")
+    for command in (["check"], ["check", "--all"]):
+        assert "[/dx] and [b]" in inside("learn", *command).output
+
+
+def test_the_answer_to_the_question_is_told_to_who_has_passed(inside: Cli) -> None:
+    assert FIRST.answer not in " ".join(inside("learn").output.split())
+    solve("chain_rule")
+    shown = " ".join(inside("learn").output.split())
+    assert f"{FIRST.question} {FIRST.answer}" in shown
+
+
+def test_a_half_written_answer(inside: Cli) -> None:
+    code = FIRST.unsolved.replace("    raise NotImplementedError", "    du = dy\n    raise NotImplementedError")
+    Path(FIRST.file).write_text(code, encoding="utf-8")
+    result = inside("learn")
+    assert result.status == 1
+    assert f"{FIRST.file}:{len(code.splitlines())}: raise NotImplementedError" in result.output
+
+
+def test_what_has_passed_cannot_be_written_down(inside: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "progress.json")
+
+    solve("chain_rule")
+    monkeypatch.setattr("handgrad.learn.course.write_atomically", full)
+    result = inside("learn", "check")
+    assert result.status == 0
+    assert "✓" in result.output
+    assert "could not be written down" in result.output
 
 
 def test_reset(inside: Cli) -> None:
@@ -157,6 +191,8 @@ def test_train(inside: Cli) -> None:
     assert result.status == 0, result.errors
     assert "Your gradients of all 27 tensors" in result.output
     assert "step 20/20" in result.output
+    assert inside("learn", "train", "--steps", "1").status == 0
+    assert Path("gpt.2").is_dir()  # the first one is not touched
     assert inside("generate", "gpt", "--prompt", "The ", "--tokens", "5", "--seed", "0").output.startswith("The ")
 
 
@@ -245,11 +281,33 @@ class TestGrade:
             ("chain_rule", "linear", "bias", "broadcasting"), "passed"
         )
 
+    def test_what_is_odd_costs_no_other_grade(self, cli: Cli, folders: list[str]) -> None:
+        """Markup and characters that cannot be written, in names and in messages; a file, and an empty folder."""
+        Path("a[").mkdir()
+        odd = Path("a[", "].d")
+        odd.mkdir()
+        code = FIRST.unsolved.replace("raise NotImplementedError", 'raise ValueError("[/x] \\ud800")')
+        (odd / FIRST.file).write_text(code, encoding="utf-8")
+        Path("empty").mkdir()
+        Path("notes.txt").write_text("x", encoding="utf-8")
+        arguments = [str(odd), "anna", "./anna", "empty", "notes.txt", "--only", "1,1", "--json", "j", "--csv", "c"]
+        result = cli("learn", "grade", *arguments)
+        assert result.status == 0, result.errors
+        assert "left out: notes.txt is not a folder" in result.output
+        found = json.loads(Path("j").read_text(encoding="utf-8"))["folders"]
+        assert list(found) == [str(odd), "anna", "empty"]
+        assert "[/x] \\ud800" in found[str(odd)]["exercises"]["chain_rule"]["message"]
+        assert found["empty"]["exercises"] == {"chain_rule": {"state": "missing"}}
+        assert len(Path("c").read_text(encoding="utf-8").splitlines()) == 4
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
+            (["anna", "--json", "nowhere/x"], "--json: 'nowhere/x' is no place for a file"),
+            (["anna", "--csv", "."], "--csv: '.' is no place for a file"),
+            (["anna", "--csv", "x", "--json", "x"], "--csv: x is that of --json, too"),
             (["nowhere"], "nowhere: no such folder"),
-            (["."], "none of the exercises is in it"),
+            (["."], "there are no exercises in it"),
             (["anna", "--only", "nonsense"], "no exercise 'nonsense'"),
             (["anna", "--only", ","], "--only"),
         ],
@@ -270,6 +328,7 @@ def test_nothing_is_left_behind(inside: Cli, tmp_path: Path) -> None:
         *(exercise.file for exercise in EXERCISES),
         "README.md",
         "progress.json",
+        ".progress.json.lock",
     }
     if shutil.which("pgrep"):
         time.sleep(0.2)

@@ -1,5 +1,6 @@
 """A reader's folder: begun, gone on with, damaged, and never emptied of what the reader wrote."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_what_passed_is_known_until_it_is_changed(course: Course) -> None:
     assert Course(course.folder).standing(FIRST) == "begun"
 
 
+def test_what_is_hidden_does_not_keep_a_course_away(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    assert len(Course.start(tmp_path)[1]) == len(EXERCISES) + 1
+
+
+def test_many_processes_at_once(course: Course) -> None:
+    def record(number: int) -> None:
+        Course(course.folder).record([Grade(EXERCISES[number], "passed", source=EXERCISES[number].unsolved)])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record, range(16)))
+    assert Course(course.folder).passed == 16
+
+
 def test_two_processes_do_not_forget_what_the_other_found(course: Course) -> None:
     other = Course(course.folder)
     course.record([Grade(FIRST, "passed", source=FIRST.unsolved)])
@@ -67,8 +82,7 @@ def test_two_processes_do_not_forget_what_the_other_found(course: Course) -> Non
 
 
 def test_hints_come_one_by_one(course: Course) -> None:
-    assert [len(Course(course.folder).more_hints(FIRST)) for _ in range(HINTS + 1)] == [1, 2, 3, 3]
-    assert course.more_hints(FIRST) == FIRST.hints
+    assert [Course(course.folder).one_more_hint(FIRST) for _ in range(HINTS + 1)] == [1, 2, 3, 3]
     assert Course(course.folder).hints_shown == {FIRST.name: HINTS}
 
 
@@ -80,6 +94,10 @@ def test_reset_keeps_what_was_there(course: Course) -> None:
         assert kept.read_text(encoding="utf-8") == f"mine {number}"
         assert course.source(FIRST) == FIRST.unsolved
     assert {path.read_text(encoding="utf-8") for path in (course.folder / "kept").iterdir()} == {"mine 1", "mine 2"}
+    (course.folder / "kept" / f"{FIRST.file}.1~").write_text("an editor's", encoding="utf-8")
+    assert course.reset(FIRST) is None  # it is as it was given
+    course.path(FIRST).write_text("mine 3", encoding="utf-8")
+    assert course.reset(FIRST) == course.folder / "kept" / f"{FIRST.file}.3"
     course.path(SECOND).unlink()
     assert course.standing(SECOND) == "missing"
     assert course.reset(SECOND) is None
@@ -94,21 +112,33 @@ def test_a_damaged_progress_file(course: Course, content: str) -> None:
     if content.endswith("}"):
         damaged = Course(course.folder)
         assert damaged.passed == 0
-        assert damaged.more_hints(SECOND) == SECOND.hints[:1]
-    else:
-        with pytest.raises(HandgradError, match=PROGRESS_FILE):
-            Course(course.folder)
+        assert damaged.one_more_hint(SECOND) == 1
+        return
+    with pytest.raises(HandgradError, match=f"{PROGRESS_FILE}: .*delete it, then `handgrad learn start .`"):
+        Course(course.folder)
+    (course.folder / PROGRESS_FILE).unlink()
+    course.path(FIRST).write_text("mine", encoding="utf-8")
+    with pytest.raises(HandgradError, match=r"the exercises are: `handgrad learn start \."):
+        Course(course.folder)
+    assert Course.start(course.folder)[1] == []
+    assert course.source(FIRST) == "mine"
 
 
 @pytest.mark.parametrize(
-    "name", ["linear", "2", "02", "ex02_linear", "ex02_linear.py", "./ex02_linear.py", "/a/b/ex02_linear.py"]
+    "name", ["linear", "2", "02", "ex02_linear", "ex02_linear.py", "./ex02_linear.py", "ex02", "Linear"]
 )
 def test_an_exercise_is_found_by(name: str) -> None:
     assert find(name) is SECOND
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("liner", "did you mean linear?"), ("99", "there are chain_rule, "), ("", "there are")]
+    ("name", "said"),
+    [
+        ("liner", "did you mean linear?"),
+        ("99", "learn list"),
+        ("", "learn list"),
+        ("/a/b/ex02_linear.py", "no exercise"),
+    ],
 )
 def test_no_such_exercise(name: str, said: str) -> None:
     with pytest.raises(HandgradError, match=said):

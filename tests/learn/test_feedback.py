@@ -7,7 +7,9 @@ import pytest
 
 from handgrad.layers import Array
 from handgrad.learn import EXERCISES, Exercise, find
+from handgrad.learn.exercise import Question, with_mistake
 from handgrad.learn.grading.feedback import (
+    Diagnosis,
     Known,
     dependencies,
     diagnose,
@@ -24,6 +26,24 @@ from handgrad.proof import MUTATIONS
 TWINNED = [exercise for exercise in EXERCISES if exercise.questions(0)[0].problem.twin is not None]
 OWN = {"gpt": {"gpt", "positions", "embedding"}, "block": {"block", "multi_head_attention"}}
 """Of the models, which are slow, the mistakes of these layers are tried; of the others all that they reach."""
+
+
+def diagnosis(exercise: Exercise, questions: list[Question], answers: list[dict[str, Array]]) -> Diagnosis:
+    return diagnose(evidence(exercise, questions, answers), known_mistakes(exercise, questions))
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=[exercise.name for exercise in EXERCISES])
+def test_each_mistake_of_an_exercise_is_named(exercise: Exercise) -> None:
+    questions = exercise.questions(seed=2)
+    known = list(known_mistakes(exercise, questions))
+    assert len({mistake.name for mistake in exercise.mistakes}) == len(exercise.mistakes)
+    for mistake in exercise.mistakes:
+        assert with_mistake(exercise.solved, mistake) != exercise.solved
+        with np.errstate(all="ignore"):
+            answers = [tensors(exercise, question.ask(exercise.mistaken(mistake))) for question in questions]
+        found = diagnose(evidence(exercise, questions, answers), known)
+        assert found.name == mistake.name
+        assert found.text.endswith(mistake.why)
 
 
 @pytest.mark.parametrize("exercise", TWINNED, ids=[exercise.name for exercise in TWINNED])
@@ -75,7 +95,7 @@ def test_two_mistakes_at_once_are_told_one_by_one() -> None:
         dy, (x_hat, inverse_std, gamma) = question.arguments
         answer["dgamma"] = dy.sum(axis=(0, 1))
         answer["dx"] = inverse_std * (dy * gamma - x_hat * (dy * gamma * x_hat).mean(axis=-1, keepdims=True))
-    first = diagnose(evidence(exercise, questions, answers))
+    first = diagnosis(exercise, questions, answers)
     assert first.name in ("layer_norm_without_the_mean_route", "dgamma_without_x_hat")
     assert "is exactly" in first.text
 
@@ -96,7 +116,7 @@ def test_a_relation_where_no_mistake_fits(name: str, tensor: object, said: str) 
     wrong_one = next(iter(exercise.returns))
     for answer in answers:
         answer[wrong_one] = tensor(answer[wrong_one])
-    found = diagnose(evidence(exercise, exercise.questions(0), answers))
+    found = diagnosis(exercise, exercise.questions(0), answers)
     assert found.name == ""
     assert found.text.startswith(f"Your {wrong_one} is wrong: ")
     assert said in found.text
@@ -113,7 +133,7 @@ def test_the_first_wrong_entry_and_what_it_depends_on() -> None:
         answer["dw"] = changed
     smallest = 1  # the case of one position is smaller, but has much that is 0
     mine, right = answers[smallest]["dw"], tensors(exercise, questions[smallest].right)["dw"]
-    text = diagnose(evidence(exercise, questions, answers)).text
+    text = diagnosis(exercise, questions, answers).text
     assert f"dw[2, 0] is {mine[2, 0]:.6g}, and should be {right[2, 0]:.6g}." in text
     assert f"{mine.size - 2 * mine.shape[1]} of {mine.size} are wrong" in text
     assert "The right one depends on dy[0, :, 0], x[0, :, 2]." in text

@@ -27,19 +27,18 @@ def graded(name: str, code: str, **options: Any) -> Grade:
 
 def line_of(name: str, code: str) -> int:
     """The number of the first line of an answer."""
-    return written(name, code).splitlines().index("    " + textwrap.dedent(code).strip().splitlines()[0]) + 1
+    return written(name, code).split("\n").index("    " + textwrap.dedent(code).strip().split("\n")[0]) + 1
 
 
 @each_exercise
 def test_unsolved_solved_and_mistaken(exercise: Exercise) -> None:
+    """A reader's file, from its source to what is said of it; all mistakes are tried in test_feedback.py."""
     assert grade(exercise, exercise.unsolved, "mine.py", seed=1).state == "unwritten"
     for seed in (1, 2):
         assert grade(exercise, exercise.solved, "mine.py", seed) == Grade(exercise, "passed", seed=seed)
-    for mistake in exercise.mistakes:
+    for mistake in exercise.mistakes[:1]:
         found = grade(exercise, with_mistake(exercise.solved, mistake), "mine.py", seed=3)
-        assert found.state == "wrong"
-        assert found.kind == "values"
-        assert found.mistake == mistake.name
+        assert (found.state, found.kind, found.mistake) == ("wrong", "values", mistake.name)
         assert mistake.why in found.message
         assert "exactly" in found.headline
 
@@ -93,6 +92,11 @@ class TestNoWayRound:
             assert "only NumPy, the standard library and earlier exercises" in found.headline
         hidden = "import importlib\nreturn importlib.import_module('handgrad.layers').softmax_backward(dy, cache)"
         assert graded("softmax", hidden).kind == "exception"
+        assert "only NumPy" in graded("softmax", hidden).headline
+        text = "from pathlib import Path\nreturn Path('ex10_softmax.py').read_text()"
+        assert "FileNotFoundError" in graded("softmax", text).headline  # nor the reader's own file
+        source = "import inspect\nreturn inspect.getsource(softmax_forward)"
+        assert graded("softmax", source).kind == "exception"
         loaded = "import sys\nreturn sys.modules['handgrad.layers'].softmax_backward(dy, cache)"
         assert graded("softmax", loaded).kind == "exception"
 
@@ -172,6 +176,7 @@ class TestBeforeTheNumbers:
         [
             ("dp['w_q'] = dp['w_q'].T[:1]", "dp['w_q'] has the shape"),
             ("del dp['beta_1']", "dp has no 'beta_1'"),
+            ("dp['beta1'] = dp.pop('beta_1')", "dp has no 'beta_1', but 'beta1', which is not wanted"),
             ("dp['bias'] = 0.0", "dp has 'bias', which is not wanted"),
             ("dp = list(dp.values())", "dp is a list, but must be a dict"),
         ],
@@ -207,6 +212,37 @@ class TestBeforeTheNumbers:
         assert said in found.headline
 
 
+def test_right_answers_in_another_order() -> None:
+    found = graded("linear", "dx, dw = dy @ w.T, np.einsum('btc,btf->cf', x, dy)\nreturn dw, dx")
+    assert found.kind == "shape"
+    assert "It is the right dw: return dx, dw, in this order." in found.message
+    solution = textwrap.dedent(find("causal_attention").solution).replace("return dq, dk, dv", "return dq, dv, dk")
+    found = graded("causal_attention", solution)
+    assert found.headline == "Your dk is the right dv and your dv is the right dk: return dq, dk, dv, in this order."
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("bias", "return dy, dy.sum(axis=0)", "It is not summed over axis 0 (of length 5)."),
+        ("linear", "return dy @ w.T, np.einsum('btc,btf->fc', x, dy)", "Its axes are in the order F C."),
+        ("broadcasting", "return dy * s, (dy * x).sum(axis=(0, 2))", "It has the right numbers in the shape (5,)."),
+    ],
+)
+def test_a_wrong_shape_in_words(name: str, code: str, said: str) -> None:
+    assert said in graded(name, code).message
+
+
+def test_nearly_right() -> None:
+    found = graded("relu", "return dy * (y > 0) * (1 + 1e-9)")
+    assert "is nearly right, but not to the last digits" in found.headline
+
+
+def test_wrong_only_where_there_is_one_position() -> None:
+    code = "return dy * (y > 0) * (1 if y.shape[1] > 1 else 2)"
+    assert "It is wrong only where there is one position: T = 1." in graded("relu", code).message
+
+
 class TestMisbehaviour:
     def test_an_exception_shows_the_readers_lines_alone(self) -> None:
         code = "def part(a):\n    return a @ w\nreturn part(dy), dy"
@@ -231,6 +267,7 @@ class TestMisbehaviour:
         ("code", "kind", "said"),
         [
             ("return (", "syntax", "SyntaxError: '(' was never closed"),
+            ("break", "syntax", "SyntaxError: 'break' outside loop"),
             ("\treturn dy\n        return", "syntax", "Error"),
             ("raise SystemExit('done')", "exception", "SystemExit: done"),
             ("return linear_backward(dy, cache)", "exception", "RecursionError"),
@@ -283,6 +320,61 @@ class TestMisbehaviour:
     def test_the_function_is_gone(self) -> None:
         text = find("softmax").solved.replace("def softmax_backward", "def softmax_backwards")
         assert grade(find("softmax"), text, "mine.py", seed=0).headline == "there is no function softmax_backward"
+
+    def test_what_it_prints_may_hold_any_character(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LC_ALL", "C")
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        found = graded("softmax", "print('∂L/∂z')\nreturn y * (dy - (dy * y).sum(axis=-1, keepdims=True))")
+        assert found.passed
+        assert found.printed.startswith("∂L/∂z")
+
+    def test_a_thread_that_goes_on_is_not_waited_for(self) -> None:
+        code = "import threading, time\nthreading.Thread(target=time.sleep, args=(900,)).start()\n"
+        found = graded("softmax", code + "return y * (dy - (dy * y).sum(axis=-1, keepdims=True))")
+        assert found.passed
+
+    def test_one_buffer_for_all_answers(self) -> None:
+        text = find("bias").solved.replace(
+            "    return dx, db", "    kept[: len(db)] = db\n    return dx, kept[: len(db)]"
+        )
+        text = text.replace("def bias_forward", "kept = np.zeros(100)\n\n\ndef bias_forward")
+        assert grade(find("bias"), text, "mine.py", seed=0).passed
+
+    def test_a_huge_answer_is_told_by_its_shape(self) -> None:
+        found = graded("softmax", "return np.broadcast_to(dy.ravel()[0], (30_000, 30_000))")
+        assert found.headline.startswith("dz is an array of shape (30000, 30000), but must be")
+
+    def test_lines_are_counted_as_python_counts_them(self) -> None:
+        code = "x = 1  # \x0c \u2028 \x1e\nreturn 1 / 0"
+        found = graded("softmax", code)
+        assert found.message.startswith(f"mine.py:{line_of('softmax', code.partition(chr(10))[0]) + 1}: return 1 / 0")
+
+    def test_names_that_only_sound_like_forwards_or_complex_numbers(self) -> None:
+        code = """
+            def my_forward(a):
+                return a
+            real, imag = y, dy
+            return my_forward(real * (imag - (dy * y).sum(axis=-1, keepdims=True)))
+        """
+        assert graded("softmax", code).passed
+
+    def test_dataclasses_work(self) -> None:
+        row = "\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Row:\n    n: int\n"
+        text = find("softmax").solved.replace("\nimport numpy as np\n", f"\nimport numpy as np{row}")
+        assert "class Row" in text
+        assert grade(find("softmax"), text, "mine.py", seed=0).passed
+
+    def test_complex_numbers_where_they_are_the_way(self) -> None:
+        code = """
+            half = dy.shape[-1] // 2
+            z = (dy[..., :half] + 1j * dy[..., half:]) * (cos - 1j * sin)
+            return np.concatenate([z.real, z.imag], axis=-1)
+        """
+        assert graded("rotary", code).passed
+
+    def test_a_renamed_forward_is_told(self) -> None:
+        text = find("softmax").solved.replace("def softmax_forward", "def softmax_forwards")
+        assert grade(find("softmax"), text, "mine.py", seed=0).note.startswith("softmax_forward is not there")
 
     def test_a_changed_forward_is_told(self) -> None:
         text = find("softmax").solved.replace("exponentials / exp", "2 * exponentials / exp")

@@ -1,6 +1,6 @@
 """The course: the reader writes each backward, and is told what is wrong with it."""
 
-from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders
+from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders, student_folders
 from .course import Course, Standing, find
 from .exercise import HINTS, Exercise, Mistake
 from .finale import STEPS, Agreement, Step, Trained, needed, train
@@ -30,5 +30,6 @@ __all__ = [
     "grade_files",
     "grade_folders",
     "needed",
+    "student_folders",
     "train",
 ]

@@ -5,15 +5,14 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import HandgradError
 from ..files import require_folder
-from ..machine import cores
 from .exercise import Exercise
-from .grading import Grade, grade_file
+from .grading import Grade, grade_files
+from .ladder import EXERCISES
 
 
 class Result(NamedTuple):
@@ -26,18 +25,21 @@ class Result(NamedTuple):
 
 def grade_folders(folders: Sequence[Path], exercises: Sequence[Exercise], seed: int) -> Iterator[Result]:
     """Grade each exercise of each folder, all with the same random cases; in order, as they are done."""
-    folders = list(dict.fromkeys(folders))
-    for folder in folders:
-        require_folder(folder)
-        if not any((folder / exercise.file).exists() for exercise in exercises):
-            raise HandgradError(f"{folder}: none of the exercises is in it ({exercises[0].file}, ...)")
     jobs = [(folder, exercise) for folder in folders for exercise in exercises]
-    with ThreadPoolExecutor(cores()) as pool:
-        yield from pool.map(lambda job: _graded(job[0], job[1], seed), jobs)
+    graded = grade_files(((exercise, folder / exercise.file) for folder, exercise in jobs), seed)
+    for (folder, exercise), grade in zip(jobs, graded, strict=True):
+        yield Result(folder, exercise, grade)
 
 
-def _graded(folder: Path, exercise: Exercise, seed: int) -> Result:
-    return Result(folder, exercise, grade_file(exercise, folder / exercise.file, seed))
+def student_folders(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The folders among these, each once, and what is none; a `HandgradError` where there is no exercise in any."""
+    folders = list({path.resolve(): path for path in reversed(paths) if path.is_dir()}.values())[::-1]
+    for path in paths:
+        if not path.exists():
+            require_folder(path)
+    if not any((folder / exercise.file).exists() for folder in folders for exercise in EXERCISES):
+        raise HandgradError(f"{paths[0]}: there are no exercises in it ({EXERCISES[0].file}, ...)")
+    return folders, [path for path in paths if not path.is_dir()]
 
 
 def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:

@@ -3,11 +3,14 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import HandgradError
+from filelock import FileLock
+
+from ..errors import ConfigError, HandgradError
 from ..files import read_json_object, read_text_file, write_atomically
 from .exercise import FOLDER, HINTS, Exercise
 from .grading import Grade
@@ -26,10 +29,10 @@ class Course:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / PROGRESS_FILE).exists():
-            raise HandgradError(
-                f"{folder.resolve()}: no course here ({PROGRESS_FILE} is missing); `handgrad learn start DIR` writes "
-                "one, and the other commands are given in that folder"
-            )
+            advice = "`handgrad learn start DIR` writes one, and the other commands are given in that folder"
+            if any((folder / exercise.file).exists() for exercise in EXERCISES):
+                advice = "the exercises are: `handgrad learn start .` and `handgrad learn check --all` go on with them"
+            raise HandgradError(f"{folder.resolve()}: no course here ({PROGRESS_FILE} is missing); {advice}")
         self.folder = folder
         self._read()
 
@@ -38,16 +41,17 @@ class Course:
         """Write a course into an empty folder, or what is missing of it; and which files were written."""
         if folder.exists() and not folder.is_dir():
             raise HandgradError(f"{folder}: not a folder")
-        begun = (folder / PROGRESS_FILE).exists()
-        if folder.exists() and not begun and any(folder.iterdir()):
+        there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        known = {PROGRESS_FILE, *(exercise.file for exercise in EXERCISES)}
+        if any(not name.startswith(".") for name in there) and not there & known:
             raise HandgradError(f"{folder}: not empty, and not a course: name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
+        if PROGRESS_FILE not in there:  # first, so that what is broken off here can be gone on with
+            write_atomically(folder / PROGRESS_FILE, "{}\n")
         files = {exercise.file: exercise.unsolved for exercise in EXERCISES} | {README_FILE: readme()}
-        missing = {name: text for name, text in files.items() if not (folder / name).exists()}
+        missing = {name: text for name, text in files.items() if name not in there}
         for name, text in missing.items():
             write_atomically(folder / name, text)
-        if not begun:
-            write_atomically(folder / PROGRESS_FILE, "{}\n")
         return cls(folder), list(missing)
 
     def path(self, exercise: Exercise) -> Path:
@@ -77,22 +81,20 @@ class Course:
 
     def record(self, grades: Iterable[Grade]) -> None:
         """Remember which sources have passed, and forget those that no longer do."""
-        self._read()  # another process may have found something meanwhile
-        for grade in grades:
-            name, digest = grade.exercise.name, _digest(grade.source or "")
-            if grade.passed:
-                self._passed[name] = digest
-            elif self._passed.get(name) == digest:
-                del self._passed[name]
-        self._write()
+        with self._changing():
+            for grade in grades:
+                name, digest = grade.exercise.name, _digest(grade.source or "")
+                if grade.passed:
+                    self._passed[name] = digest
+                elif self._passed.get(name) == digest:
+                    del self._passed[name]
 
-    def more_hints(self, exercise: Exercise) -> list[str]:
-        """The hints that were shown before, and one more."""
-        self._read()
-        shown = min(HINTS, self._hints.get(exercise.name, 0) + 1)
-        self._hints[exercise.name] = shown
-        self._write()
-        return exercise.hints[:shown]
+    def one_more_hint(self, exercise: Exercise) -> int:
+        """How many hints the reader has seen, with the one that is asked for now."""
+        with self._changing():
+            count: int = min(HINTS, max(0, self._hints.get(exercise.name, 0)) + 1)
+            self._hints[exercise.name] = count
+        return count
 
     @property
     def hints_shown(self) -> dict[str, int]:
@@ -100,36 +102,51 @@ class Course:
         return dict(self._hints)
 
     def reset(self, exercise: Exercise) -> Path | None:
-        """Write the file as it was given; the path under which the reader's is kept, where there was one."""
+        """Write the file as it was given; the path under which the reader's is kept, where there was another."""
         path, kept = self.path(exercise), None
-        if path.exists():
+        if path.exists() and self.standing(exercise) != "untouched":
             folder = self.folder / KEPT
             folder.mkdir(exist_ok=True)
-            number = 1 + max((int(old.suffix[1:]) for old in folder.glob(f"{exercise.file}.[0-9]*")), default=0)
+            numbers = (old.suffix[1:] for old in folder.glob(f"{exercise.file}.*"))
+            number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
             kept = folder / f"{exercise.file}.{number}"
             path.replace(kept)
         write_atomically(path, exercise.unsolved)
         return kept
 
     def _read(self) -> None:
-        progress = read_json_object(self.folder / PROGRESS_FILE)
+        path = self.folder / PROGRESS_FILE
+        try:
+            progress = read_json_object(path)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}; delete it, then `handgrad learn start .` and `handgrad learn check --all` find out again "
+                "what has passed: the exercises stay as they are"
+            ) from None
         self._passed = _known(progress.get("passed"), str)
         self._hints = _known(progress.get("hints"), int)
 
-    def _write(self) -> None:
-        progress = {"passed": self._passed, "hints": self._hints}
-        write_atomically(self.folder / PROGRESS_FILE, json.dumps(progress, indent=1) + "\n")
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Read, change and write the progress with no other process between."""
+        with FileLock(self.folder / f".{PROGRESS_FILE}.lock"):
+            self._read()
+            yield
+            progress = {"passed": self._passed, "hints": self._hints}
+            write_atomically(self.folder / PROGRESS_FILE, json.dumps(progress, indent=1) + "\n")
 
 
 def find(name: str) -> Exercise:
     """An exercise by its name, its number, or its file."""
-    wanted = Path(name).name.removesuffix(".py")
+    wanted = name.lower().removeprefix("./").removesuffix(".py")
     for exercise in EXERCISES:
-        if wanted in (exercise.name, exercise.module, str(exercise.number), f"{exercise.number:02}"):
+        number = f"{exercise.number:02}"
+        if wanted in (exercise.name, exercise.module, str(exercise.number), number, f"ex{number}"):
             return exercise
-    names = [exercise.name for exercise in EXERCISES]
-    near = difflib.get_close_matches(wanted.lower(), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    near = difflib.get_close_matches(wanted, [exercise.name for exercise in EXERCISES], n=1)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"it is a number from 1 to {len(EXERCISES)}, or a name of `learn list`"
+    )
     raise HandgradError(f"no exercise {name!r}: {hint}")
 
 

@@ -119,8 +119,20 @@ class Exercise:
         return self.solved.partition(YOURS)[2].partition("\n")[2]
 
     @property
+    def question(self) -> str:
+        """The one that the text ends with."""
+        return "Question: " + " ".join(
+            str(ast.get_docstring(ast.parse(self.solved))).partition("Question: ")[2].split()
+        )
+
+    @property
+    def answer(self) -> str:
+        """To the question, for who has passed."""
+        return " ".join(_words()[self.name]["answer"].split())
+
+    @property
     def hints(self) -> list[str]:
-        return _hints()[self.name]
+        return [hint.strip() for hint in _words()[self.name]["hints"]]
 
     @property
     def right(self) -> Function:
@@ -213,5 +225,5 @@ def with_mistake(solved: str, mistake: Mistake) -> str:
 
 
 @cache
-def _hints() -> dict[str, list[str]]:
-    return tomllib.loads((FOLDER / "hints.toml").read_text(encoding="utf-8"))
+def _words() -> dict[str, Any]:
+    return tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """handgrad learn check: grade the reader's files."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -54,13 +55,21 @@ def check_next() -> None:
     raise typer.Exit(0 if good else 1)
 
 
-def check_one(course: Course, console: Console, exercise: Exercise, seed: int) -> Grade:
+def check_one(course: Course, console: Console, exercise: Exercise, seed: int, footer: bool = True) -> Grade:
     """Grade a file, show it, and remember whether it passed."""
     with console.status(f"checking {exercise.file}"):
         found = grade_file(exercise, course.path(exercise), seed)
-    course.record([found])
-    show_grade(console, found)
+    show_grade(console, found, footer)
+    remember(course, console, [found])
     return found
+
+
+def remember(course: Course, console: Console, grades: Sequence[Grade]) -> None:
+    """Write down what has passed; where that cannot be, what was found has been shown all the same."""
+    try:
+        course.record(grades)
+    except (OSError, HandgradError) as error:
+        console.print(Text(f"what has passed could not be written down: {error}", style="yellow"))
 
 
 def _check_all(course: Course, console: Console, seed: int) -> bool:
@@ -74,11 +83,11 @@ def _check_all(course: Course, console: Console, seed: int) -> bool:
         disable=not console.is_terminal,
     )
     grades = list(graded)
-    course.record(grades)
     table = Table(box=None, show_header=False, pad_edge=False)
     for found in grades:
         table.add_row(MARKS[found.state], found.exercise.file, Text(_in_words(found)))
     console.print(table)
+    remember(course, console, grades)
     show_progress(console, course)
     return all(found.passed for found in grades)
 
@@ -86,4 +95,5 @@ def _check_all(course: Course, console: Console, seed: int) -> bool:
 def _in_words(found: Grade) -> str:
     if found.state == "unwritten":
         return "not written yet"
-    return found.mistake.replace("_", " ") or found.headline
+    words = found.mistake.replace("_", " ") or found.headline
+    return f"{words} (note: {found.note})" if found.note else words

@@ -11,7 +11,17 @@ from rich.text import Text
 
 from ...errors import HandgradError
 from ...files import write_atomically
-from ...learn import EXERCISES, Exercise, Result, as_csv, as_json, commonest_mistakes, find, grade_folders
+from ...learn import (
+    EXERCISES,
+    Exercise,
+    Result,
+    as_csv,
+    as_json,
+    commonest_mistakes,
+    find,
+    grade_folders,
+    student_folders,
+)
 from ..terminal import make_room
 from .show import MARKS, course_console
 
@@ -30,29 +40,57 @@ def grade(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that was found, messages too.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for each folder.")] = None,
 ) -> None:
-    """Grade many folders side by side, for who teaches with the course.
+    """Grade many folders side by side, for teachers.
 
     All are asked the same random cases. Nothing in the folders is changed. Students' code runs with your rights, under
     a time and a memory limit: that guards against accidents, and not against malice.
     """
-    exercises = list(EXERCISES) if only is None else [find(name.strip()) for name in only.split(",") if name.strip()]
+    exercises = list(EXERCISES) if only is None else _named(only)
+    for option, path in (("--json", json), ("--csv", csv)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise HandgradError(f"{option}: {str(path)!r} is no place for a file")
+    if json is not None and json == csv:
+        raise HandgradError(f"--csv: {csv} is that of --json, too")
+    students, others = student_folders(folders)
+    console = course_console()
+    results = list(
+        track(
+            grade_folders(students, exercises, seed),
+            "grading",
+            len(students) * len(exercises),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not console.is_terminal,
+        )
+    )
+    if json:
+        _write(json, as_json(results, seed))
+    if csv:
+        _write(csv, as_csv(results))
+    make_room(console)
+    _show(console, results)
+    for path in others:
+        console.print(Text(f"left out: {path} is not a folder"))
+    for path in filter(None, (json, csv)):
+        console.print(Text(f"written: {path}"))
+
+
+def _named(only: str) -> list[Exercise]:
+    exercises = list(dict.fromkeys(find(name.strip()) for name in only.split(",") if name.strip()))
     if not exercises:
         raise HandgradError("--only: no exercise is named")
-    console = course_console()
-    count = len(set(folders)) * len(exercises)
-    graded = grade_folders(folders, exercises, seed)
-    results = list(
-        track(graded, "grading", count, console=Console(stderr=True), transient=True, disable=not console.is_terminal)
-    )
-    make_room(console)
-    _show(console, results, exercises)
-    for path, text in ((json, as_json(results, seed)), (csv, as_csv(results))):
-        if path:
-            write_atomically(path, text)
-            console.print(f"written: {path}", markup=False)
+    return exercises
 
 
-def _show(console: Console, results: list[Result], exercises: list[Exercise]) -> None:
+def _write(path: Path, text: str) -> None:
+    content = text.encode(errors="backslashreplace")  # what students' code says may hold anything
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)  # /dev/stdout, say, is not to be replaced
+    else:
+        write_atomically(path, content)
+
+
+def _show(console: Console, results: list[Result]) -> None:
     table = Table("folder", "passed", "exercises", box=None, header_style="bold", pad_edge=False)
     table.columns[0].overflow = "fold"
     rows: dict[Path, list[Result]] = {}

@@ -9,20 +9,22 @@ from .show import Name, chosen, course_console, here, show_end
 
 
 def hint(name: Name = None) -> None:
-    """Show a hint; say it again for the next. There are three, from a nudge to nearly the answer."""
+    """Show a hint; give the command again for the next. There are three, from a nudge to nearly the answer."""
     course, console = here(), course_console()
     exercise = chosen(course, name)
     if exercise is None:
         show_end(console)
         return
-    show_hints(console, course, exercise)
+    show_hint(console, course, exercise)
 
 
-def show_hints(console: Console, course: Course, exercise: Exercise) -> None:
-    """Those that were shown before, and one more."""
-    hints = course.more_hints(exercise)
-    for number, text in enumerate(hints, start=1):
+def show_hint(console: Console, course: Course, exercise: Exercise) -> None:
+    """The next one; when the reader has seen them all, all."""
+    seen = course.hints_shown.get(exercise.name, 0)
+    count = course.one_more_hint(exercise)
+    first = 1 if seen == HINTS else count
+    for number in range(first, count + 1):
         console.print(f"[bold]{exercise.file}[/], hint {number} of {HINTS}")
-        console.print(Padding(Text(text), (0, 0, 1, 2), expand=False))
-    if len(hints) == HINTS:
+        console.print(Padding(Text(exercise.hints[number - 1]), (0, 0, 1, 2), expand=False))
+    if count == HINTS:
         console.print(f"[dim]That was the last. The answer: handgrad learn solution {exercise.name}[/]")

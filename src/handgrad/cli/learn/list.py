@@ -23,7 +23,6 @@ def show_standings(console: Console, course: Course) -> None:
         mark = (
             MARKS["passed"] if standing == "passed" else "[bold]>[/]" if exercise == following else MARKS["unwritten"]
         )
-        words = "next" + (f", {words}" if words else "") if exercise == following else words
         table.add_row(mark, exercise.file, Text(exercise.title), words)
     console.print(table)
     show_progress(console, course)

@@ -41,24 +41,35 @@ def any_seed() -> int:
     return secrets.randbelow(10_000)
 
 
-def show_grade(console: Console, grade: Grade) -> None:
+def show_grade(console: Console, grade: Grade, footer: bool = True) -> None:
+    """What there is to say of a file; in the `footer`, which commands help on."""
     exercise = grade.exercise
     if grade.printed.strip():
-        console.print("[dim]your code printed:[/]")
-        console.print(Padding(Text(grade.printed.rstrip()), (0, 0, 0, 2), expand=False))
+        console.print("[dim]your code printed, in all cases together:[/]")
+        _indented(console, grade.printed.rstrip())
     console.print(f"{MARKS[grade.state]} [bold]{exercise.file}[/]  {escape(exercise.title)}")
-    if grade.state == "wrong":
-        console.print(Padding(Text(grade.message), (1, 0, 1, 2), expand=False))
-        again = f" --seed {grade.seed}" if grade.kind in ("values", "exception") else ""
-        console.print(f"[dim]  handgrad learn hint {exercise.name};  handgrad learn check {exercise.name}{again}[/]")
-    elif grade.state == "unwritten":
-        console.print(Padding(f"Write {exercise.function} in {exercise.file}.", (1, 0, 1, 2), expand=False))
-        console.print(f"[dim]  a nudge: handgrad learn hint {exercise.name}[/]")
+    helping = {"hint": f"handgrad learn hint {exercise.name}"}
+    if grade.passed:
+        _indented(console, f"{exercise.question}\n{exercise.answer}", above=1, below=1, style="green")
+        helping = {"ours": f"handgrad learn solution {exercise.name}"}
     elif grade.state == "missing":
-        console.print(Padding(f"There is no {exercise.file} here.", (1, 0, 1, 2), expand=False))
-        console.print(f"[dim]  handgrad learn reset {exercise.name} writes it anew[/]")
+        _indented(console, f"There is no {exercise.file} here.", above=1, below=1)
+        helping = {"write it anew": f"handgrad learn reset {exercise.name}"}
+    elif grade.state == "unwritten" and (grade.source or exercise.unsolved) == exercise.unsolved:
+        _indented(console, f"Write {exercise.function} in {exercise.file}.", above=1, below=1)
+    else:
+        _indented(console, grade.message, above=1, below=1)
+        if grade.kind in ("values", "shape", "exception"):
+            helping["the same numbers again"] = f"handgrad learn check {exercise.name} --seed {grade.seed}"
     if grade.note:
-        console.print(Padding(Text(f"note: {grade.note}", style="yellow"), (0, 0, 0, 2), expand=False))
+        _indented(console, f"note: {grade.note}", below=1, style="yellow")
+    if footer:
+        for what, command in helping.items():
+            console.print(f"[dim]  {what}: {command}[/]")
+
+
+def _indented(console: Console, text: str, above: int = 0, below: int = 0, style: str = "") -> None:
+    console.print(Padding(Text(text, style=style), (above, 0, below, 2), expand=False))
 
 
 def show_progress(console: Console, course: Course) -> None:

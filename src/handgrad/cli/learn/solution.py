@@ -1,11 +1,13 @@
 """handgrad learn solution: the answer."""
 
+import sys
 import textwrap
 from typing import Annotated
 
 import typer
 from rich.syntax import Syntax
 
+from ...errors import HandgradError
 from ...learn import HINTS
 from .show import Name, chosen, course_console, here, show_end
 
@@ -22,6 +24,8 @@ def solution(
         return
     shown = course.hints_shown.get(exercise.name, 0)
     if course.standing(exercise) != "passed" and not yes:
+        if sys.stdin is None:
+            raise HandgradError("there is nobody to ask whether to show the solution; --yes shows it")
         left = f"{HINTS - shown} hints are left. " if shown < HINTS else ""
         typer.confirm(f"{left}Show the solution of {exercise.name}?", abort=True)
     code = textwrap.dedent(exercise.solution).rstrip()

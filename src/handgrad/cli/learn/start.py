@@ -1,5 +1,6 @@
 """handgrad learn start: write the course into a folder."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,8 @@ def start(
 ) -> None:
     """Write the exercises, one file each, into a folder. Files that are there already are left as they are."""
     course, written = Course.start(folder)
-    following = (course.next() or EXERCISES[0]).file
-    print(f"{len(EXERCISES)} exercises are in {folder}; {len(written) or 'no'} files were written")
-    print(f"\nNext:  cd {folder}\n       open {following} in your editor\n       handgrad learn watch")
+    print(f"{len(EXERCISES)} exercises are in {folder}; files written: {len(written)}")
+    following = course.next()
+    there = [] if folder.samefile(Path()) else [f"cd {shlex.quote(str(folder))}"]
+    todo = [f"open {following.file} in your editor", "handgrad learn watch"] if following else ["handgrad learn train"]
+    print("\nNext:  " + "\n       ".join(there + todo))

@@ -1,14 +1,19 @@
 """handgrad learn train: the reader's functions train a GPT."""
 
+import math
+from itertools import count
 from pathlib import Path
+from statistics import mean
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from ...errors import HandgradError
 from ...learn import STEPS, Agreement, Course, Step, Trained, grade_files, needed
 from ...learn import train as train_course
+from .check import remember
 from .show import any_seed, course_console, here
 
 FOLDER = "gpt"
@@ -19,13 +24,13 @@ def train(steps: Annotated[int, typer.Option(min=1, help="Updates.")] = STEPS) -
     """Put your functions together, and train a GPT with them on the default text.
 
     Forward, backward, accumulation and AdamW are those of your files; handgrad only shows. The gradients of the first
-    batch are compared with handgrad's own. The model is written to the folder `gpt`.
+    batch are compared with handgrad's own. The model is written to the folder `gpt`, or `gpt.2` if that is there.
     """
     course, console = here(), course_console()
-    _refuse_unless_passed(course)
+    _refuse_unless_passed(course, console)
     columns = "{task.completed}/{task.total}", BarColumn(), "loss {task.fields[loss]}", TimeRemainingColumn()
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    with bar:
+    losses: list[float] = []
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("train", total=steps, loss="–")
         for told in train_course(course, steps):
             if isinstance(told, Agreement):
@@ -34,27 +39,37 @@ def train(steps: Annotated[int, typer.Option(min=1, help="Updates.")] = STEPS) -
                     f"relative error is {told.error:.1e} ({told.worst})."
                 )
             elif isinstance(told, Step):
-                bar.update(task, completed=told.step, loss=f"{told.loss:.3f}")
-                if not console.is_terminal and told.step % max(1, steps // 8) == 0:
-                    console.print(f"step {told.step}/{steps}  loss {told.loss:.3f}")
+                losses.append(told.loss)
+                every = max(1, steps // 8)
+                bar.update(task, completed=told.step, loss=f"{mean(losses[-every:]):.3f}")
+                if told.step == 1:
+                    console.print(f"Loss of the first batch {told.loss:.3f}")
+                if told.step % every == 0:
+                    console.print(f"step {told.step}/{steps}  loss {mean(losses[-every:]):.3f}")
             else:
                 trained = told
     _show(trained)
 
 
-def _refuse_unless_passed(course: Course) -> None:
+def _refuse_unless_passed(course: Course, console: Console) -> None:
     """Each exercise whose function is called must pass as it stands."""
     unknown = [exercise for exercise in needed() if course.standing(exercise) != "passed"]
     grades = list(grade_files([(exercise, course.path(exercise)) for exercise in unknown], any_seed()))
-    course.record(grades)
+    remember(course, console, grades)
     if left := [found.exercise.name for found in grades if not found.passed]:
-        raise HandgradError(f"your functions are put together once they are right; {', '.join(left)} did not pass yet")
+        raise HandgradError(f"your functions are put together when they are right; not yet: {', '.join(left)}")
 
 
 def _show(trained: Trained) -> None:
-    path = Path(FOLDER)
-    path.mkdir(exist_ok=True)
+    names = (FOLDER if number == 1 else f"{FOLDER}.{number}" for number in count(1))
+    path = next(path for path in map(Path, names) if not path.exists())
+    path.mkdir()
     trained.model.save(path)
+    guess = math.log(trained.model.config.vocabulary)
     sample = trained.model.generate(PROMPT, tokens=250, temperature=0.5, seed=4)
-    print(f"\nheld-out loss {trained.loss:.3f} nats a character. A sample:\n\n{PROMPT}{sample}")
-    print(f'\nEvery gradient of this model was yours. Next:  handgrad generate {FOLDER} --prompt "{PROMPT}"')
+    print(
+        f"\nOn held-out text your model is at {trained.loss:.3f} nats a character; a mere guess is at {guess:.3f}."
+        f"\nA sample:\n\n{PROMPT}{sample}\n\n"
+        f"Every gradient of this model was yours. More steps, better text: handgrad learn train --steps {4 * STEPS}\n"
+        f'Next:  handgrad generate {path} --prompt "{PROMPT}"'
+    )

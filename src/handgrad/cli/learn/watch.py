@@ -9,13 +9,13 @@ from rich.console import Console
 
 from ...learn import EXERCISES, Course, Exercise
 from .check import check_one
-from .hint import show_hints
+from .hint import show_hint
 from .list import show_standings
 from .show import any_seed, course_console, here, show_end, show_progress
 
 EVERY = 0.3
 """Seconds between two looks at the files."""
-COMMANDS = "hint, list, check or quit, and Enter"
+COMMANDS = "Type hint, list, check or quit, then Enter."
 
 Stamps = dict[Exercise, tuple[int, int] | None]
 
@@ -40,18 +40,19 @@ def _watch(course: Course, console: Console, seed: int, typed: "queue.SimpleQueu
         stamps = _stamps(course)
         if console.is_terminal:
             console.clear()
-        passed = check_one(course, console, exercise, seed).passed
-        following = course.next()
-        if passed and following is not None and course.standing(following) == "begun":
-            exercise = following  # several were written at once
-            continue
-        if passed and following is not None:
-            console.print(f"\nNext: open [bold]{following.file}[/]  {following.title}")
+        passed = True
+        following: Exercise | None = exercise
+        while passed and following:  # several may have been written at once
+            passed = check_one(course, console, following, seed, footer=False).passed
+            following = course.next()
+            if passed and following and course.standing(following) == "untouched":
+                console.print(f"Next: open [bold]{following.file}[/]  {following.title}")
+                break
         show_progress(console, course)
         if following is None:
             break
         if console.is_terminal:
-            console.print(f"[dim]watching; {COMMANDS}[/]")
+            console.print(f"[dim]Watching for saves. {COMMANDS}[/]")
         exercise = _changed(course, console, stamps, typed, following)
         if exercise is None:
             return
@@ -75,11 +76,11 @@ def _changed(
             if command in ("c", "check", ""):
                 return current
             if command in ("h", "hint"):
-                show_hints(console, course, current)
+                show_hint(console, course, current)
             elif command in ("l", "list"):
                 show_standings(console, course)
             else:
-                console.print(f"{command!r}? type {COMMANDS}", markup=False)
+                console.print(COMMANDS, markup=False)
 
 
 def _stamps(course: Course) -> Stamps:

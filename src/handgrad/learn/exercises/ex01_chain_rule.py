@@ -8,8 +8,8 @@ given is dy, its derivative with respect to y; what is asked for is dx, dw and d
 derivatives with respect to x, w and b. That is how all names are read in this course: dname is
 the gradient of the loss with respect to name.
 
-A backward undoes the forward line by line, the last line first, and multiplies by the slope of
-each. The forward leaves what that needs in its cache.
+A backward goes through the forward's lines in reverse, and multiplies the gradient by the slope
+of each. The forward leaves what that needs in its cache.
 
 Question: what is the slope of y in u, and what are those of u in x, w and b?
 """

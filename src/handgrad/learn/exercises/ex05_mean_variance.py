@@ -27,6 +27,6 @@ def mean_variance_backward(dmean, dvariance, cache):
     centred = cache
     C = centred.shape[-1]
     # Your code, which returns dx:
-    dx = 2 / C * centred * dvariance[..., None]  # through the mean inside: the sum of centred, which is 0
+    dx = 2 / C * centred * dvariance[..., None]  # the mean's own way adds up to 0
     dx += dmean[..., None] / C
     return dx

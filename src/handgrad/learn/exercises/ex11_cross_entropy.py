@@ -10,7 +10,7 @@ is 1 in most trainings, but yours must work whatever it is.
 Softmax and logarithm are one step, and their backward is shorter than either alone. Write out
 log_p[v] = logits[v] - log sum exp(logits), and differentiate that.
 
-Question: by how many is a mean over B·T positions divided, and is that in your gradient?
+Question: what is a mean over B·T positions divided by, and is that in your gradient?
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ gradient to the row that it came from; rows of tokens that did not occur get zer
 In NumPy, `dtable[tokens] = dy` looks right, and so does `dtable[tokens] += dy`. Try both with
 tokens = [3, 3], and then find the function of NumPy that is made for this.
 
-Question: a token occurs twice. How often was its row used?
+Question: tokens = [3, 3]. What is row 3 of dtable?
 """
 
 import numpy as np

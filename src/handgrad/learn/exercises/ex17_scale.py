@@ -2,12 +2,15 @@
 
     scores = q @ kᵀ / √D                 q (*, T, D)    k (*, S, D)    scores (*, T, S)
 
-A product of two random vectors with D entries has variance D. The division brings it back to 1:
-with scores that are too large softmax puts all weight on one key, and its gradient vanishes.
+The dot product of two vectors of D independent entries, each of mean 0 and variance 1, has
+variance D. The division brings it back to 1: with scores that are too large softmax puts all
+weight on one key, and its gradient vanishes.
 
 A constant factor in the forward is the same factor in the backward, in every gradient that
-passes it, and in none of them twice. It is forgotten, or applied twice, more often than any
-other number in attention, since the loss falls all the same.
+passes it, and in none of them twice. It is often forgotten, and as often applied twice, since
+the loss falls all the same.
+
+The star stands for any axes in front, as in exercise 10: B, or B and H, or none.
 
 Question: two gradients leave this function. How many of them carry the factor?
 """

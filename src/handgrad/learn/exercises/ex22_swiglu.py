@@ -11,7 +11,7 @@ used twice.
 Everything that you need of the parts you have: linear_backward and silu_backward. The caches of
 the three products and of silu are there, and the two factors of the product.
 
-Question: which factor is it that dup is multiplied with, and is it gate or silu(gate)?
+Question: dup is dhidden times which factor: gate, or silu(gate)?
 """
 
 import numpy as np

@@ -7,7 +7,7 @@
 
 Queries and keys are turned by an angle that grows with their position t, pair by pair: entry i
 and entry i + D/2 are the coordinates of a point in the plane. There are no parameters, but
-there is a backward: x was not what came out.
+there is a backward: y is not x.
 
 Each pair is multiplied by a matrix of 2×2. Write it down, and then its transpose.
 

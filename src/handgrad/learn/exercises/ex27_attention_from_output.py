@@ -1,20 +1,22 @@
 """Attention's backward from its output alone
 
-    The forward is that of exercise 18.  q, k, v, y (B, H, T, D)    logsumexp (B, H, T, 1)
+    weights = exp(masked - logsumexp)    masked: the scores of exercise 18, -∞ where s > t
+    y       = weights @ v                q, k, v, y (B, H, T, D)    logsumexp (B, H, T, 1)
 
 The weights are T×T, and for long texts nobody can keep them. FlashAttention keeps two things
 for each query: y, and logsumexp, the logarithm of the sum of exp(masked) over its keys. From
-these the weights can be made again, tile by tile:
+these the weights can be made again, tile by tile, by the first line above.
 
-    weights = exp(masked - logsumexp)
+Softmax's backward needs one number for each query,
 
-Softmax's backward needs D[t] = the sum over s of dweights[t, s] * weights[t, s], a sum over all
-keys, of which no tile has more than a few. But D can be had without any weights, from dy and y.
-(Here there is but one tile. Form no D from dweights all the same: that is what this exercise is
-about.)
+    delta[t] = sum over s of  dweights[t, s] * weights[t, s]
 
-Question: put dweights[t, s] = dy[t] · v[s] into D[t]. What is the sum over s of weights[t, s] *
-v[s]?
+a sum over all keys, of which no tile has more than a few. But delta can be had without any
+weights, from dy and y: the line D = rowsum(dO ∘ O) of the paper. (Here there is but one tile,
+and the grader cannot see how you get delta: find it from y all the same.)
+
+Question: put dweights[t, s] = dy[t] · v[s] into delta[t]. What is the sum over s of
+weights[t, s] * v[s]?
 """
 
 import numpy as np
@@ -39,6 +41,6 @@ def attention_from_output_backward(dy, cache):
     # Your code, which returns dq, dk, dv:
     weights = np.exp(masked_scores(q, k) - logsumexp)
     dv = weights.swapaxes(-1, -2) @ dy
-    row_sums = (dy * y).sum(axis=-1, keepdims=True)  # D = rowsum(dO ∘ O)
-    dscores = weights * (dy @ v.swapaxes(-1, -2) - row_sums)
+    delta = (dy * y).sum(axis=-1, keepdims=True)
+    dscores = weights * (dy @ v.swapaxes(-1, -2) - delta)
     return scale * dscores @ k, scale * dscores.swapaxes(-1, -2) @ q, dv

@@ -4,7 +4,6 @@ import json
 import pickle
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from ...proof import relative_error
 from ...training import default_text, make_corpus, split, training_batch
 from ..course import Course
 from ..exercise import Exercise
-from ..grading.run import end, environment
+from ..grading.run import end, environment, python
 from ..ladder import EXERCISES
 from ..ladder.model import GPT_NAMES, as_exercise_has_them
 
@@ -89,7 +88,7 @@ def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Tr
         (work / "task").write_bytes(pickle.dumps(task))
         with (work / "printed").open("wb") as printed:
             process = subprocess.Popen(
-                [sys.executable, "-I", str(CHILD), str(course.folder.resolve()), name],
+                python(CHILD, course.folder.resolve(), work),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=printed,
@@ -113,7 +112,10 @@ def _told(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Token
             agreement = _agreement(parameters, work)
             yield agreement
             if not agreement.error <= TRUSTED:
-                raise TrainingError(f"your functions together give a wrong {agreement.worst}: check them once more")
+                raise TrainingError(
+                    f"your functions together give a wrong {agreement.worst}: `handgrad learn check --all` checks them "
+                    "once more, and tells of forwards that are not as they were given"
+                )
         elif "step" in line:
             yield Step(line["step"], line["loss"])
         else:

@@ -68,11 +68,11 @@ def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequenc
     return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)
 
 
-def diagnose(seen: Evidence) -> Diagnosis:
+def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
     """Why the answers are wrong: the surest thing that there is to say."""
     names = seen.names
     taken = mistaken_for(seen)
-    found = explaining(known_mistakes(seen.exercise, seen.questions), seen)
+    found = explaining(mistakes, seen)
     explained = [name for _, several in found for name in several]
     if len(taken) > len(explained) or (len(taken) == len(names) and len(found) > 1):
         return Diagnosis("one_for_another", _one_for_another(seen.exercise, taken))

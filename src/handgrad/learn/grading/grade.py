@@ -11,7 +11,7 @@ from ...machine import cores
 from ...proof import BAR
 from ...proof.compare.relations import relation
 from ..exercise import Exercise, Question
-from .feedback import Evidence, diagnose, evidence, tensors
+from .feedback import Evidence, diagnose, evidence, known_mistakes, tensors
 from .judge import misfit, wrong
 from .run import Limits, Outcome, end_all, run
 
@@ -93,11 +93,20 @@ def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
     return grade(exercise, source, str(path), seed)._replace(source=source)
 
 
+def _grade_one_of_many(exercise: Exercise, path: Path, seed: int) -> Grade:
+    """What we have not thought of costs this grade, and not those of all others."""
+    try:
+        return grade_file(exercise, path, seed)
+    except Exception as error:
+        said = f"the grader failed: {type(error).__name__}: {error}"
+        return Grade(exercise, "wrong", "grader", said, said, seed=seed)
+
+
 def grade_files(files: Iterable[tuple[Exercise, Path]], seed: int) -> Iterator[Grade]:
     """The grades of many files, in their order; as many at once as there are cores."""
     pool = ThreadPoolExecutor(cores())
     try:
-        yield from pool.map(lambda file: grade_file(file[0], file[1], seed), files)
+        yield from pool.map(lambda file: _grade_one_of_many(file[0], file[1], seed), files)
     except BaseException:  # Ctrl-C need not wait for an endless loop
         pool.shutdown(wait=False, cancel_futures=True)
         end_all()
@@ -195,7 +204,7 @@ def _wrong_values(exercise: Exercise, questions: Sequence[Question], outcome: Ou
     seen = evidence(exercise, questions, [tensors(exercise, mine) for mine in outcome.answers or ()])
     if not seen.names:
         return None
-    diagnosis = diagnose(seen)
+    diagnosis = diagnose(seen, known_mistakes(exercise, questions))
     headline, _, more = diagnosis.text.partition("\n")
     return Finding("values", headline, f"{_table(seen)}\n", more, diagnosis.name)
 

@@ -4,17 +4,9 @@ from dataclasses import replace
 
 from ..exercise import Exercise
 from .activations import GELU, RELU, SILU
-from .attention import (
-    ATTENTION_FROM_OUTPUT,
-    ATTENTION_HEAD,
-    CAUSAL_ATTENTION,
-    GROUPED_QUERIES,
-    HEADS,
-    ROTARY,
-    SCALE,
-    SHARED_INPUT,
-)
+from .attention import ATTENTION_FROM_OUTPUT, ATTENTION_HEAD, CAUSAL_ATTENTION, SCALE
 from .first_steps import BIAS, BROADCASTING, CHAIN_RULE, LINEAR, MEAN_VARIANCE
+from .heads import GROUPED_QUERIES, HEADS, ROTARY, SHARED_INPUT
 from .model import BLOCK, EMBEDDING, GPT, RESIDUAL, SWIGLU, TIED
 from .norms import LAYER_NORM, RMS_NORM
 from .probabilities import CROSS_ENTROPY, SOFTMAX, SOFTMAX_JACOBIAN

@@ -1,9 +1,9 @@
 """Attention, from one head to its backward without weights."""
 
-from ...proof import Case, making
-from ...proof.making import Maker, Sizes
-from ..exercise import SIZES, Exercise, Mistake, Problem
-from .common import of_catalogue
+from ...proof import making
+from ...proof.making import Maker
+from ..exercise import Exercise, Mistake, Problem
+from .common import inputs_as_in_library, of_catalogue
 
 
 def _head(make: Maker) -> Problem:
@@ -32,27 +32,36 @@ ATTENTION_HEAD = Exercise(
             "scale_that_is_not_there",
             right="return dq, dk, dv",
             wrong="return dq / q.shape[-1] ** 0.5, dk / q.shape[-1] ** 0.5, dv",
-            why="This head does not divide its scores by √D yet. A factor that the forward has not is in no gradient.",
+            why="This head does not divide its scores by √D yet: the forward has no such factor, so no gradient has "
+            "it.",
         ),
         Mistake(
             "values_before_the_weights",
             right="dv = weights.swapaxes(-1, -2) @ dy",
             wrong="dv = softmax_backward(dy @ v.swapaxes(-1, -2), weights).swapaxes(-1, -2) @ dy",
-            why="The values met the weights as they came out of softmax: in dv stand these, and not their gradient.",
+            why="The values met the weights as they came out of softmax: dv uses the weights, and not their gradient.",
+        ),
+        Mistake(
+            "softmax_arguments_exchanged",
+            right="softmax_backward(dweights, weights)",
+            wrong="softmax_backward(weights, dweights)",
+            why="softmax_backward takes the gradient first, and then its cache, which is what softmax gave.",
         ),
     ),
 )
 
 
 def _vectors(make: Maker) -> Problem:
-    inputs = _head(make).inputs
-    return Problem({name: inputs[name] for name in "qk"})
+    """Two, three or four axes."""
+    B, T, C, H, S, _ = make.sizes
+    front = {1: (), 3: (B,)}.get(B, (B, H))
+    return Problem({"q": make.normal(*front, T, C // H), "k": make.normal(*front, S, C // H)})
 
 
 SCALE = Exercise(
     "scale",
     "the scale 1/√D",
-    {"dq": "B T D", "dk": "B S D"},
+    {"dq": "* T D", "dk": "* S D"},
     _vectors,
     (
         of_catalogue("dq_without_the_scale", right="return dproduct @ k", wrong="return dscores @ k"),
@@ -83,7 +92,7 @@ CAUSAL_ATTENTION = Exercise(
     "causal_attention",
     "the causal mask",
     {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
-    lambda make: as_in_library_but_scale(making.causal_attention(make)),
+    lambda make: inputs_as_in_library(making.causal_attention(make)),
     (
         Mistake(
             "hidden_keys_with_gradients",
@@ -98,175 +107,35 @@ CAUSAL_ATTENTION = Exercise(
             wrong="D = v.shape[-1]\n    return dq / D**0.5, dk / D**0.5, dv",
             why="scale_backward has the factor 1/√D in it: once is enough.",
         ),
-    ),
-)
-
-
-def as_in_library_but_scale(case: Case) -> Problem:
-    """The exercises know the scale 1/√D only, and take none."""
-    return Problem(case.inputs, twin=case)
-
-
-def _scaled_heads(make: Maker) -> Problem:
-    B, T, C, H, *_ = make.sizes
-    return Problem({"x": make.normal(B, T, C), "g": make.normal(H)})
-
-
-HEADS = Exercise(
-    "heads",
-    "split and merge heads",
-    {"dx": "B T C", "dg": "H"},
-    _scaled_heads,
-    (
         Mistake(
-            "merge_undone_by_a_reshape",
-            right="dz = split(dy, len(g))",
-            wrong="dz = dy.reshape(x_heads.shape)",
-            why="The backward of merging heads is splitting them: reshape, then exchange two axes. The reshape alone "
-            "gives a head other heads' gradients.",
-        ),
-        Mistake(
-            "split_undone_by_a_reshape",
-            right="dx = merge(dz * g[:, None, None])",
-            wrong="dx = (dz * g[:, None, None]).reshape(dy.shape)",
-            why="The backward of splitting is merging: exchange the axes of heads and time back before the reshape.",
-        ),
-        Mistake(
-            "dx_without_g",
-            right="merge(dz * g[:, None, None])",
-            wrong="merge(dz)",
-            why="Between split and merge each head was multiplied by its g: what is the slope of that in x?",
-        ),
-        Mistake(
-            "dg_without_x",
-            right="(dz * x_heads)",
-            wrong="dz",
-            why="g[h] multiplied the numbers of its head: each part of its gradient is weighted by one of them.",
-        ),
-        Mistake(
-            "dg_of_the_scaled",
-            right="(dz * x_heads)",
-            wrong="(dz * x_heads * g[:, None, None])",
-            why="That weighs by g * x. What did g itself multiply?",
-        ),
-        Mistake(
-            "dg_averaged",
-            right=".sum(axis=(0, 2, 3))",
-            wrong=".mean(axis=(0, 2, 3))",
-            why="g[h] was broadcast over sequences, positions and channels; broadcasting's backward is a sum.",
-        ),
-        Mistake(
-            "dg_of_the_last_sequence",
-            right="(dz * x_heads).sum(axis=(0, 2, 3))",
-            wrong="(dz * x_heads)[-1].sum(axis=(1, 2))",
-            why="g served every sequence of the batch: sum over B too.",
+            "dv_weights_not_transposed",
+            right="dv = weights.swapaxes(-1, -2) @ dy",
+            wrong="dv = weights @ dy",
+            why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
+            "matrix is square, so nothing complains.",
         ),
     ),
 )
 
-
-def _three_matrices(make: Maker) -> Problem:
-    B, T, C, _, F, _ = make.sizes
-    return Problem({"x": make.normal(B, T, C)} | {f"w_{name}": make.weights(C, F) for name in "qkv"})
-
-
-SUM = "return dx_q + dx_k + dx_v"
-
-SHARED_INPUT = Exercise(
-    "shared_input",
-    "one input, three paths",
-    {"dx": "B T C", "dw_q": "C F", "dw_k": "C F", "dw_v": "C F"},
-    _three_matrices,
-    (
-        of_catalogue("shared_input_assigned", right=SUM, wrong="return dx_v"),
-        of_catalogue("path_of_the_keys_lost", right=SUM, wrong="return dx_q + dx_v"),
-        of_catalogue("path_of_the_values_lost", right=SUM, wrong="return dx_q + dx_k"),
-        Mistake(
-            "path_of_the_queries_lost",
-            right=SUM,
-            wrong="return dx_k + dx_v",
-            why="x is reached by three paths, and that of the queries is one of them.",
-        ),
-        Mistake(
-            "only_the_first_path",
-            right=SUM,
-            wrong="return dx_q",
-            why="x is reached by three paths, and you have that of the queries. What do keys and values ask of x?",
-        ),
-        Mistake(
-            "paths_averaged",
-            right=SUM,
-            wrong="return (dx_q + dx_k + dx_v) / 3",
-            why="Of something that was used three times the gradient is the sum of the three, and not their mean.",
-        ),
-        of_catalogue(
-            "keys_back_through_w_q", right="linear_backward(dk, (x, w_k))", wrong="linear_backward(dk, (x, w_q))"
-        ),
-        Mistake(
-            "dw_k_of_the_queries",
-            right="linear_backward(dk, (x, w_k))",
-            wrong="linear_backward(dq, (x, w_k))",
-            why="A copied line still names dq where the keys' gradient is due.",
-        ),
-        Mistake(
-            "values_back_through_w_k",
-            right="linear_backward(dv, (x, w_v))",
-            wrong="linear_backward(dv, (x, w_k))",
-            why="dv returns through the matrix that made v; dw_v is right, and hides it.",
-        ),
-    ),
-)
-
-GROUPED_SIZES = (
-    Sizes(B=2, T=5, C=16, H=4, F=2, V=7),
-    Sizes(B=1, T=4, C=12, H=6, F=3, V=7),
-    Sizes(B=3, T=1, C=4, H=1, F=1, V=7),
-    Sizes(B=2, T=3, C=12, H=4, F=1, V=7),
-    Sizes(B=2, T=6, C=6, H=3, F=3, V=7),
-)
-"""F has the number of groups."""
-
-GROUPED_QUERIES = Exercise(
-    "grouped_queries",
-    "grouped queries: shared keys",
-    {"dq": "B H T D", "dk": "B G T D", "dv": "B G T D"},
-    lambda make: as_in_library_but_scale(making.causal_attention(make, groups=make.sizes.F)),
-    (
-        Mistake(
-            "repeated_heads_not_neighbours",
-            right="dx.reshape(B, G, H // G, T, D).sum(axis=2)",
-            wrong="dx.reshape(B, H // G, G, T, D).sum(axis=1)",
-            why="np.repeat makes k0 k0 k1 k1: copies of one head are neighbours. You summed as if it were k0 k1 k0 k1.",
-        ),
-    ),
-    sizes=GROUPED_SIZES,
-)
-
-ROTARY = Exercise(
-    "rotary",
-    "rotary positions: turn, and turn back",
-    {"dx": "B H T D"},
-    lambda make: Problem((case := making.rotary(make)).inputs, twin=case),
-)
 
 ATTENTION_FROM_OUTPUT = Exercise(
     "attention_from_output",
     "attention from its output alone",
     {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
-    lambda make: as_in_library_but_scale(making.causal_attention(make)),
+    lambda make: inputs_as_in_library(making.causal_attention(make)),
     (
-        of_catalogue("softmax_without_the_row_sum", right=" - row_sums)", wrong=")"),
+        of_catalogue("softmax_without_the_row_sum", right=" - delta)", wrong=")"),
         Mistake(
-            "row_sums_of_the_values",
+            "delta_of_the_values",
             right="(dy * y).sum",
             wrong="(dy * v).sum",
-            why="D[t] is dy[t] times what came *out* of the head at t, the average of the values, and not its value.",
+            why="delta[t] is dy[t] times what came *out* of the head at t, the average of the values, and not v[t].",
         ),
         Mistake(
-            "row_sums_weighted_twice",
+            "delta_weighted_twice",
             right="(dy * y).sum(axis=-1, keepdims=True)",
             wrong="(weights @ (dy * y)).sum(axis=-1, keepdims=True)",
-            why="y has the weights in it already: D is a plain product of dy[t] and y[t].",
+            why="y has the weights in it already: delta[t] is the plain dot product of dy[t] and y[t].",
         ),
         Mistake(
             "weights_not_normalised",
@@ -280,7 +149,30 @@ ATTENTION_FROM_OUTPUT = Exercise(
             wrong="dscores.swapaxes(-1, -2) @ q",
             why="The scores were scaled, and dq and dk both carry the factor.",
         ),
+        Mistake(
+            "delta_averaged",
+            right="(dy * y).sum(",
+            wrong="(dy * y).mean(",
+            why="delta[t] is a dot product over the D entries of dy[t] and y[t]: a sum, and not a mean.",
+        ),
+        Mistake(
+            "delta_added",
+            right=" - delta)",
+            wrong=" + delta)",
+            why="The sign: softmax's backward takes the row sum off.",
+        ),
+        Mistake(
+            "delta_of_the_output_alone",
+            right="(dy * y).sum",
+            wrong="(y * y).sum",
+            why="delta is made of dy and y, and not of y alone.",
+        ),
+        Mistake(
+            "dv_weights_not_transposed",
+            right="dv = weights.swapaxes(-1, -2) @ dy",
+            wrong="dv = weights @ dy",
+            why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
+            "matrix is square, so nothing complains.",
+        ),
     ),
 )
-assert all(sizes.H % sizes.F == 0 for sizes in GROUPED_SIZES)
-assert all((sizes.C // sizes.H) % 2 == 0 for sizes in SIZES)

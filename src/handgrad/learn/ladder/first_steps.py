@@ -7,7 +7,9 @@ from .common import as_in_library
 
 
 def _numbers(make: Maker) -> Problem:
-    return Problem({name: float(make.normal(1)[0]) for name in ("x", "w", "b")})
+    """u is far from 0, where another order of rounding would count."""
+    x, w, b = (float(sign * size) for sign, size in zip(make.normal(3), make.generator.uniform(0.5, 2, 3), strict=True))
+    return Problem({"x": x, "w": w, "b": b if abs(w * x + b) > 0.3 else b + (1 if b > 0 else -1)})
 
 
 CHAIN_RULE = Exercise(
@@ -57,6 +59,12 @@ CHAIN_RULE = Exercise(
             right="db = du",
             wrong="db = dy",
             why="Between b and y lies the power, and its slope belongs into db too. Which gradient arrives at u?",
+        ),
+        Mistake(
+            "power_not_lowered",
+            right="dy * 3 * u**2",
+            wrong="dy * 3 * u**3",
+            why="The exponent comes down as a factor, and the power itself goes down by one.",
         ),
     ),
 )
@@ -131,6 +139,12 @@ BROADCASTING = Exercise(
             wrong="(dy * x)[-1].sum(axis=1)[:, None]",
             why="s was added in front of every sequence of the batch, and not only in front of one: sum over B too.",
         ),
+        Mistake(
+            "ds_of_the_first_sequence",
+            right="(dy * x).sum(axis=(0, 2))[:, None]",
+            wrong="(dy * x)[0].sum(axis=1)[:, None]",
+            why="Every sequence of the batch was scaled by s, and not the first alone: sum over B too.",
+        ),
     ),
 )
 
@@ -187,6 +201,13 @@ MEAN_VARIANCE = Exercise(
             right="dvariance[..., None]",
             wrong="(dvariance + dmean)[..., None]",
             why="dmean belongs to the mean alone: only dvariance is multiplied by what the variance's slope is.",
+        ),
+        Mistake(
+            "outputs_exchanged",
+            right="dx = 2 / C * centred * dvariance[..., None]  # the mean's own way adds up to 0\n"
+            "    dx += dmean[..., None] / C",
+            wrong="dx = 2 / C * centred * dmean[..., None]\n    dx += dvariance[..., None] / C",
+            why="Which of the two gradients belongs to the mean, whose slope is 1/C, and which to the variance?",
         ),
     ),
 )

@@ -62,6 +62,39 @@ SWIGLU = Exercise(
     "SwiGLU: a gate and its product",
     {"dx": "B T C", "dw_gate": "C F", "dw_up": "C F", "dw_down": "F C"},
     lambda make: as_in_library(making.swiglu(make)),
+    (
+        Mistake(
+            "dup_times_the_gate",
+            right="dup = dhidden * activated",
+            wrong="dup = dhidden * silu_cache[0]",
+            why="silu(gate) stood beside up in the product, and not gate itself.",
+        ),
+        Mistake(
+            "dactivated_without_up",
+            right="dactivated = dhidden * up",
+            wrong="dactivated = dhidden",
+            why="In a product each factor gets the gradient times the *other* factor: where is up?",
+        ),
+        Mistake(
+            "dup_without_activated",
+            right="dup = dhidden * activated",
+            wrong="dup = dhidden",
+            why="In a product each factor gets the gradient times the *other* factor: where is silu(gate)?",
+        ),
+        Mistake(
+            "slope_of_silu_on_both",
+            right="linear_backward(dup, up_cache)",
+            wrong="linear_backward(silu_backward(dup, silu_cache), up_cache)",
+            why="silu lies on the way of the gate alone: up went into the product as it was.",
+        ),
+        Mistake(
+            "gate_back_through_w_up",
+            right="linear_backward(dgate, gate_cache)",
+            wrong="linear_backward(dgate, up_cache)",
+            why="dgate returns through the matrix that made the gate; dw_gate is right, since both have the same x, "
+            "and hides it.",
+        ),
+    ),
 )
 
 
@@ -86,6 +119,18 @@ TIED = Exercise(
             "tied_without_the_transpose",
             right=HEAD,
             wrong="(x.reshape(-1, C).T @ dlogits.reshape(-1, V)).reshape(V, C)",
+        ),
+        Mistake(
+            "tied_head_twice",
+            right="of_head + embedding_backward(dx, embedding_cache)",
+            wrong="2 * of_head + embedding_backward(dx, embedding_cache)",
+            why="The table has two uses, the head and the embedding: each counts once.",
+        ),
+        Mistake(
+            "embedding_of_x_itself",
+            right="embedding_backward(dx, embedding_cache)",
+            wrong="embedding_backward(x, embedding_cache)",
+            why="embedding_backward wants the gradient of x, and not x.",
         ),
     ),
 )
@@ -142,6 +187,19 @@ BLOCK = Exercise(
             wrong="linear_backward(dh, (normed, ",
             why="Which tensor did the forward multiply by w_o?",
         ),
+        Mistake(
+            "residual_past_the_feed_forward_lost",
+            right="dh = dh + dy",
+            wrong="pass",
+            why="y = h + f(h): the gradient comes back through f *and* past it. What does the h that stands alone "
+            "ask for?",
+        ),
+        Mistake(
+            "residual_past_attention_lost",
+            right="return dx + dh, dp",
+            wrong="return dx, dp",
+            why="h = x + attention(norm(x)): the gradient comes back through attention *and* past it.",
+        ),
     ),
 )
 
@@ -193,6 +251,19 @@ GPT = Exercise(
             right='dp["position"][: dx.shape[1]]',
             wrong='dp["position"][len(dp["position"]) - dx.shape[1] :]',
             why="The first T rows of the table were used, and the last ones were not.",
+        ),
+        Mistake(
+            "each_block_given_the_top",
+            right="dx, dblock = block_backward(dx, block)",
+            wrong="_, dblock = block_backward(dx, block)",
+            why="Each block must get the dx that the block above it returned: `dx, dblock = block_backward(dx, "
+            "block)`.",
+        ),
+        Mistake(
+            "positions_of_the_first_sequence",
+            right="dx.sum(axis=0)",
+            wrong="dx[0]",
+            why="The table was added to every sequence: sum over the batch, and do not take the first.",
         ),
     ),
 )

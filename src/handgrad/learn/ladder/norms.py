@@ -22,7 +22,38 @@ LAYER_NORM = Exercise(
             "layer_norm_not_divided",
             right="inverse_std * (dx_hat",
             wrong="(dx_hat",
-            why="The forward divided by the standard deviation, so that the backward does.",
+            why="The forward divided by the standard deviation, so the backward must too.",
+        ),
+        Mistake(
+            "layer_norm_mean_route_added",
+            right="dx_hat - through_mean",
+            wrong="dx_hat + through_mean",
+            why="When the mean rises, x_hat falls: the route through the mean has a minus.",
+        ),
+        Mistake(
+            "layer_norm_variance_route_added",
+            right="- through_variance",
+            wrong="+ through_variance",
+            why="When the variance rises, x_hat shrinks: the route through the variance has a minus.",
+        ),
+        Mistake(
+            "layer_norm_variance_route_without_x_hat",
+            right="x_hat * (dx_hat * x_hat).mean",
+            wrong="(dx_hat * x_hat).mean",
+            why="x[c] moves the variance by its own x_hat[c]: the mean of the third route is multiplied by x_hat.",
+        ),
+        Mistake(
+            "dgamma_of_dx_hat",
+            right="dgamma = (dy * x_hat)",
+            wrong="dgamma = (dy * gamma * x_hat)",
+            why="gamma is what you differentiate by: its gradient is dy * x_hat, without gamma.",
+        ),
+        Mistake(
+            "layer_norm_statistics_as_constants",
+            right="inverse_std * (dx_hat - through_mean - through_variance)",
+            wrong="inverse_std * dx_hat",
+            why="Mean and variance are functions of x. Treated as constants, they leave only the direct one of "
+            "three routes.",
         ),
     ),
 )
@@ -32,4 +63,25 @@ RMS_NORM = Exercise(
     "RMSNorm: one route less",
     {"dx": "B T C", "dgamma": "C"},
     lambda make: as_in_library(making.rms_norm(make, scale=2.0, offset=1.0)),
+    (
+        Mistake(
+            "rms_norm_with_the_wrong_mean",
+            right="- x_hat * (dx_hat * x_hat).mean(axis=-1, keepdims=True)",
+            wrong="- dx_hat.mean(axis=-1, keepdims=True)",
+            why="You have kept the route through the mean, which RMSNorm has not; the one through the length is "
+            "missing.",
+        ),
+        Mistake(
+            "rms_norm_length_route_without_x_hat",
+            right="x_hat * (dx_hat * x_hat).mean",
+            wrong="(dx_hat * x_hat).mean",
+            why="x[c] moves the length by its own x_hat[c]: the mean is multiplied by x_hat.",
+        ),
+        Mistake(
+            "rms_norm_dgamma_of_dx_hat",
+            right="dgamma = (dy * x_hat)",
+            wrong="dgamma = (dy * gamma * x_hat)",
+            why="gamma is what you differentiate by: its gradient is dy * x_hat, without gamma.",
+        ),
+    ),
 )

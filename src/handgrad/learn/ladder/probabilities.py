@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ...proof import making
+from ...layers import softmax_backward, softmax_forward
+from ...proof import Case, making
 from ...proof.making import Maker
 from ..exercise import Exercise, Mistake, Problem
 from .common import as_in_library, of_catalogue
@@ -46,16 +47,37 @@ SOFTMAX_JACOBIAN = Exercise(
             wrong="np.outer(y, y) - np.diag(y)",
             why="The sign is wrong: a larger z[i] makes y[i] larger, and all the others smaller.",
         ),
+        Mistake(
+            "jacobian_terms_added",
+            right="np.diag(y) - np.outer(y, y)",
+            wrong="np.diag(y) + np.outer(y, y)",
+            why="What comes of the denominator has a minus: a larger z[j] makes all others smaller.",
+        ),
+        Mistake(
+            "jacobian_of_one_row_only",
+            right="np.diag(y) - np.outer(y, y)",
+            wrong="y * (np.eye(len(y)) - y)",
+            why="Off the diagonal stands y[i] y[j], a product of two different ones: see np.outer.",
+        ),
     ),
     function="softmax_jacobian",
     forward=None,
 )
 
+
+def _rows(make: Maker) -> Problem:
+    """From one row alone to four axes."""
+    B, T, _, H, _, V = make.sizes
+    front = {1: (), 2: (T,), 3: (B, T)}.get(B, (B, H, T))
+    z = make.normal(*front, V)
+    return Problem({"z": z}, twin=Case(softmax_forward, softmax_backward, {"z": z}))
+
+
 SOFTMAX = Exercise(
     "softmax",
     "softmax, vectorised",
-    {"dz": "B T V"},
-    lambda make: as_in_library(making.softmax(make)),
+    {"dz": "* N"},
+    _rows,
     (
         Mistake(
             "softmax_row_sum_divided",
@@ -74,6 +96,30 @@ SOFTMAX = Exercise(
             right="(dy - mean_dy)",
             wrong="(dy + mean_dy)",
             why="What an entry gains, the others lose: the off-diagonal entries of the Jacobian are negative.",
+        ),
+        Mistake(
+            "softmax_bracket_forgotten",
+            right="y * (dy - mean_dy)",
+            wrong="y * dy - mean_dy",
+            why="The bracket is missing: y multiplies the difference, both of its terms.",
+        ),
+        Mistake(
+            "softmax_sum_without_weights",
+            right="(dy * y).sum",
+            wrong="dy.sum",
+            why="Each dy[i] has the weight y[i] in this sum: where does it stand in the Jacobian?",
+        ),
+        Mistake(
+            "softmax_not_multiplied",
+            right="return y * (dy - mean_dy)",
+            wrong="return dy - mean_dy",
+            why="Both terms of the Jacobian have y[j] in them. Where is it?",
+        ),
+        Mistake(
+            "softmax_without_its_diagonal",
+            right="y * (dy - mean_dy)",
+            wrong="-y * mean_dy",
+            why="That is the second term of the Jacobian alone; for i = j there is a first one.",
         ),
     ),
 )
@@ -101,6 +147,18 @@ CROSS_ENTROPY = Exercise(
             right="targets.size",
             wrong="log_p.size",
             why="The mean is over positions, of which there are B·T, and not over the B·T·V logits.",
+        ),
+        Mistake(
+            "probabilities_forgotten",
+            right="(np.exp(log_p) - truth)",
+            wrong="(-truth)",
+            why="That is the derivative of -logits[target]. What does log sum exp add?",
+        ),
+        Mistake(
+            "truth_everywhere",
+            right="(np.exp(log_p) - truth)",
+            wrong="(np.exp(log_p) - 1)",
+            why="The 1 is taken off at the target alone, and not from every token.",
         ),
     ),
 )

@@ -8,7 +8,7 @@ from ..exercise import Exercise, Mistake, Problem
 
 def _state(make: Maker) -> Problem:
     C, F = make.sizes.C, make.sizes.F
-    step = int(make.generator.integers(1, 20))
+    step = 1 if make.sizes.B == 1 else int(make.generator.integers(2, 20))
     began = step > 1
     return Problem(
         {
@@ -112,6 +112,20 @@ ADAMW = Exercise(
             wrong="w + rate *",
             why="The gradient points to where the loss grows. Which way do you want to go?",
         ),
+        Mistake(
+            "root_forgotten",
+            right="np.sqrt(corrected_square)",
+            wrong="corrected_square",
+            why="m̂ is divided by the *root* of v̂, which has the unit of a gradient again.",
+        ),
+        Mistake(
+            "betas_exchanged",
+            right="mean = BETA_1 * mean + (1 - BETA_1) * dw\n"
+            "    mean_square = BETA_2 * mean_square + (1 - BETA_2) * dw**2",
+            wrong="mean = BETA_2 * mean + (1 - BETA_2) * dw\n"
+            "    mean_square = BETA_1 * mean_square + (1 - BETA_1) * dw**2",
+            why="β1 belongs to the mean, and β2 to the mean of the squares.",
+        ),
     ),
     function="adamw",
     forward=None,
@@ -166,7 +180,13 @@ ACCUMULATION = Exercise(
             "only_the_loss_is_weighted",
             right="sum(share * part[name] for",
             wrong="sum(part[name] / len(counts) for",
-            why="Your loss is right, and its gradients are not those of it: they are weighted by the same shares.",
+            why="Your loss is right, but your gradients belong to another one: weight them by the same shares.",
+        ),
+        Mistake(
+            "only_the_last_part",
+            right="sum(share * part[name] for share, part in zip(shares, gradients, strict=True))",
+            wrong="shares[-1] * gradients[-1][name]",
+            why="A loop that assigns keeps only the last part: `+=`, and not `=`.",
         ),
     ),
     function="accumulate",
