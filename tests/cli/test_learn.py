@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -198,7 +199,7 @@ def test_train(inside: Cli) -> None:
 
 class TestWatch:
     def start(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "handgrad", "learn", "watch"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -208,6 +209,10 @@ class TestWatch:
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "COLUMNS": "100"},
             start_new_session=True,
         )
+        timer = threading.Timer(300, process.kill)  # so that a failure does not wait for ever
+        timer.daemon = True
+        timer.start()
+        return process
 
     def until(self, process: "subprocess.Popen[str]", text: str) -> str:
         assert process.stdout is not None
