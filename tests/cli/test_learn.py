@@ -171,7 +171,7 @@ def test_what_has_passed_cannot_be_written_down(inside: Cli, monkeypatch: pytest
     result = inside("learn", "check")
     assert result.status == 0
     assert "✓" in result.output
-    assert "could not be written down" in result.output
+    assert "your progress could not be written down" in result.output
 
 
 def test_reset(inside: Cli) -> None:

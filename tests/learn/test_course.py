@@ -1,12 +1,13 @@
 """A reader's folder: begun, gone on with, damaged, and never emptied of what the reader wrote."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from handgrad import HandgradError
-from handgrad.learn import EXERCISES, HINTS, Course, Grade, find
+from handgrad.learn import EXERCISES, Course, Grade, find, grade_file
 from handgrad.learn.course import PROGRESS_FILE, README_FILE
 
 FIRST, SECOND = EXERCISES[:2]
@@ -65,7 +66,7 @@ def test_what_is_hidden_does_not_keep_a_course_away(tmp_path: Path) -> None:
     assert len(Course.start(tmp_path)[1]) == len(EXERCISES) + 1
 
 
-def test_many_processes_at_once(course: Course) -> None:
+def test_many_at_once(course: Course) -> None:
     def record(number: int) -> None:
         Course(course.folder).record([Grade(EXERCISES[number], "passed", source=EXERCISES[number].unsolved)])
 
@@ -74,16 +75,51 @@ def test_many_processes_at_once(course: Course) -> None:
     assert Course(course.folder).passed == 16
 
 
-def test_two_processes_do_not_forget_what_the_other_found(course: Course) -> None:
+def test_two_do_not_forget_what_the_other_found(course: Course) -> None:
     other = Course(course.folder)
     course.record([Grade(FIRST, "passed", source=FIRST.unsolved)])
     other.record([Grade(SECOND, "passed", source=SECOND.unsolved)])
     assert Course(course.folder).passed == 2
 
 
-def test_hints_come_one_by_one(course: Course) -> None:
-    assert [Course(course.folder).one_more_hint(FIRST) for _ in range(HINTS + 1)] == [1, 2, 3, 3]
-    assert Course(course.folder).hints_shown == {FIRST.name: HINTS}
+def test_hints_are_remembered(course: Course) -> None:
+    course.record_hints(FIRST, 2)
+    assert Course(course.folder).hints_shown == {FIRST.name: 2}
+
+
+def test_what_a_later_version_writes_is_kept(course: Course) -> None:
+    path = course.folder / PROGRESS_FILE
+    later = json.loads(path.read_text(encoding="utf-8")) | {"new": [1], "passed": {"unknown": "x"}}
+    path.write_text(json.dumps(later), encoding="utf-8")
+    Course(course.folder).record_hints(FIRST, 1)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found == later | {"hints": {FIRST.name: 1}}
+
+
+def test_a_start_that_was_broken_off_is_gone_on_with(course: Course) -> None:
+    for exercise in EXERCISES:
+        course.path(exercise).unlink()
+    assert len(Course.start(course.folder)[1]) == len(EXERCISES)
+
+
+def test_a_file_of_progress_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / PROGRESS_FILE
+    path.write_text('{"mine": 1}', encoding="utf-8")
+    with pytest.raises(HandgradError, match="not empty"):
+        Course.start(tmp_path)
+    with pytest.raises(HandgradError, match="not that of a course"):
+        Course(tmp_path)
+    assert path.read_text(encoding="utf-8") == '{"mine": 1}'
+
+
+def test_line_ends_of_another_system(course: Course) -> None:
+    for end in ("\r\n", "\r"):
+        course.path(FIRST).write_bytes(FIRST.unsolved.replace("\n", end).encode())
+        assert course.standing(FIRST) == "untouched"
+    course.path(FIRST).write_bytes(FIRST.solved.replace("\n", "\r").replace("du = dy", "oops\r    du = dy").encode())
+    found = grade_file(FIRST, course.path(FIRST), seed=0)
+    assert found.headline == "NameError: name 'oops' is not defined"
+    assert ": oops" in found.message
 
 
 def test_reset_keeps_what_was_there(course: Course) -> None:
@@ -105,14 +141,22 @@ def test_reset_keeps_what_was_there(course: Course) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"passed": 3, "hints": []}', '{"passed": {"linear": 1}, "hints": {"linear": "x"}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"passed": 3, "hints": []}',
+        '{"course": "handgrad", "passed": {"linear": 1}, "hints": {"linear": "x"}}',
+    ],
 )
 def test_a_damaged_progress_file(course: Course, content: str) -> None:
     (course.folder / PROGRESS_FILE).write_text(content, encoding="utf-8")
     if content.endswith("}"):
         damaged = Course(course.folder)
         assert damaged.passed == 0
-        assert damaged.one_more_hint(SECOND) == 1
+        damaged.record_hints(SECOND, 1)
+        assert Course(course.folder).hints_shown == {SECOND.name: 1}
         return
     with pytest.raises(HandgradError, match=f"{PROGRESS_FILE}: .*delete it, then `handgrad learn start .`"):
         Course(course.folder)

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import tomllib
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from handgrad.layers import Array
 from handgrad.learn import EXERCISES, HINTS, Exercise
 from handgrad.learn.exercise import FOLDER, Question, load
-from handgrad.learn.grading.feedback import of_twin, tensors
-from handgrad.learn.grading.judge import scales, wrong
+from handgrad.learn.grading.feedback import of_twin
+from handgrad.learn.grading.judge import scales, tensors, wrong
 from handgrad.proof import BAR, complex_step
 from handgrad.training import default_text
 
@@ -62,7 +63,7 @@ def scalar(exercise: Exercise, question: Question, inputs: Any) -> Any:
 def test_solutions_against_the_complex_step(exercise: Exercise) -> None:
     for question in exercise.questions(seed=3)[: 2 if exercise.name == "gpt" else None]:
         inputs = question.problem.inputs
-        right = tensors(exercise, question.right)
+        right = tensors(question.right, exercise.returns)
         by = scales(right)
         assert {name for _, name in places(inputs)} == right.keys()
         for way, name in places(inputs):
@@ -92,7 +93,7 @@ def test_solutions_against_the_library(exercise: Exercise) -> None:
     for question in exercise.questions(seed=5):
         theirs = of_twin(exercise, question)
         assert theirs is not None
-        assert not wrong(theirs, tensors(exercise, question.right))
+        assert not wrong(theirs, tensors(question.right, exercise.returns))
 
 
 def test_adamw_against_the_formula_in_many_steps() -> None:
@@ -161,10 +162,20 @@ def test_files_need_what_came_before_only(exercise: Exercise) -> None:
 
 
 @each_exercise
-def test_three_hints_that_grow(exercise: Exercise) -> None:
+def test_an_answer_and_three_hints(exercise: Exercise) -> None:
+    assert exercise.question.endswith((".", "?"))
+    assert len(exercise.answer) > 10
     assert len(exercise.hints) == HINTS
-    assert len(set(exercise.hints)) == HINTS
-    assert exercise.mistakes or exercise.questions(0)[0].problem.twin
+    assert len({hint for hint in exercise.hints if len(hint) > 40}) == HINTS
+    lines = [line for hint in exercise.hints for line in hint.splitlines() if line.startswith("    ")]
+    assert all(len(line) <= 76 for line in lines)  # code is not wrapped
+    for line in exercise.solution.splitlines():
+        assert line.partition("#")[0].strip() not in exercise.hints[0]
+
+
+def test_the_words_are_those_of_the_exercises() -> None:
+    words = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
+    assert list(words) == [exercise.name for exercise in EXERCISES]
 
 
 def test_all_files_are_on_the_ladder() -> None:
@@ -173,13 +184,23 @@ def test_all_files_are_on_the_ladder() -> None:
     assert len(default_text()) > 100_000  # the end piece has something to learn
 
 
+def test_sizes_suit_the_exercises() -> None:
+    for exercise in EXERCISES:
+        for question in exercise.questions(0):
+            sizes = question.sizes
+            assert sizes["C"] % sizes["H"] == 0
+            assert sizes["D"] % 2 == 0 or exercise.name != "rotary"
+            assert sizes["H"] % sizes.get("G", 1) == 0
+            assert len({sizes["C"], sizes["F"], sizes["V"]}) == 3
+
+
 @each_exercise
 def test_cases_are_random_and_hold_the_edges(exercise: Exercise) -> None:
     sizes = [question.sizes for question in exercise.questions(0)]
     assert any(size["B"] == 1 for size in sizes)
     assert any(size["T"] == 1 and size["H"] == 1 for size in sizes)
     first, again, other = (exercise.questions(seed)[0] for seed in (0, 0, 1))
-    one, same, another = (tensors(exercise, question.right) for question in (first, again, other))
+    one, same, another = (tensors(question.right, exercise.returns) for question in (first, again, other))
     for name, x in one.items():
         assert x.dtype == np.float64
         np.testing.assert_array_equal(x, same[name])

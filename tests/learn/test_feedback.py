@@ -8,19 +8,19 @@ import pytest
 from handgrad.layers import Array
 from handgrad.learn import EXERCISES, Exercise, find
 from handgrad.learn.exercise import Question, with_mistake
+from handgrad.learn.grading.entries import dependencies, part
 from handgrad.learn.grading.feedback import (
     Diagnosis,
     Known,
-    dependencies,
     diagnose,
     evidence,
     explaining,
     known_mistakes,
+    mistaken_for,
     of_twin,
-    part,
     reaches,
-    tensors,
 )
+from handgrad.learn.grading.judge import scales, tensors
 from handgrad.proof import MUTATIONS
 
 TWINNED = [exercise for exercise in EXERCISES if exercise.questions(0)[0].problem.twin is not None]
@@ -40,7 +40,7 @@ def test_each_mistake_of_an_exercise_is_named(exercise: Exercise) -> None:
     for mistake in exercise.mistakes:
         assert with_mistake(exercise.solved, mistake) != exercise.solved
         with np.errstate(all="ignore"):
-            answers = [tensors(exercise, question.ask(exercise.mistaken(mistake))) for question in questions]
+            answers = [tensors(question.ask(exercise.mistaken(mistake)), exercise.returns) for question in questions]
         found = diagnose(evidence(exercise, questions, answers), known)
         assert found.name == mistake.name
         assert found.text.endswith(mistake.why)
@@ -84,7 +84,7 @@ def same(known: Known, answers: Sequence[Mapping[str, Array]]) -> bool:
 
 
 def answers_of(exercise: Exercise, seed: int = 0) -> list[dict[str, Array]]:
-    return [tensors(exercise, question.right) for question in exercise.questions(seed)]
+    return [tensors(question.right, exercise.returns) for question in exercise.questions(seed)]
 
 
 def test_two_mistakes_at_once_are_told_one_by_one() -> None:
@@ -95,9 +95,57 @@ def test_two_mistakes_at_once_are_told_one_by_one() -> None:
         dy, (x_hat, inverse_std, gamma) = question.arguments
         answer["dgamma"] = dy.sum(axis=(0, 1))
         answer["dx"] = inverse_std * (dy * gamma - x_hat * (dy * gamma * x_hat).mean(axis=-1, keepdims=True))
-    first = diagnosis(exercise, questions, answers)
-    assert first.name in ("layer_norm_without_the_mean_route", "dgamma_without_x_hat")
-    assert "is exactly" in first.text
+    found = diagnosis(exercise, questions, answers)
+    whys = {mutation.name: mutation.why for mutation in MUTATIONS}
+    assert whys["layer_norm_without_the_mean_route"] in found.text
+    assert whys["dgamma_without_x_hat"] in found.text
+    assert "Something else" not in found.text
+    for answer in answers:
+        answer["dbeta"] = np.cos(answer["dbeta"])
+    assert diagnosis(exercise, questions, answers).text.endswith("Something else is wrong with dbeta.")
+
+
+def test_a_mistake_that_one_case_contradicts_is_not_named() -> None:
+    exercise = find("causal_attention")
+    questions = exercise.questions(0)
+    (mistake,) = (each for each in exercise.mistakes if each.name == "dv_weights_not_transposed")
+    answers = [tensors(question.ask(exercise.mistaken(mistake)), exercise.returns) for question in questions]
+    assert diagnosis(exercise, questions, answers).name == mistake.name
+    for answer, question in zip(answers, questions, strict=True):
+        if question.sizes["T"] == 1:  # where the mistake changes nothing
+            answer["dv"] = 7 * answer["dv"]
+    assert diagnosis(exercise, questions, answers).name == ""
+
+
+def test_zeros_are_not_mistaken_for_another_tensor() -> None:
+    exercise = find("shared_input")
+    questions = exercise.questions(0)
+    answers = answers_of(exercise)
+    for answer in answers:
+        answer["dw_k"] = answer["dw_v"]
+        answer["dw_q"] = 0 * answer["dw_q"]
+    assert mistaken_for(evidence(exercise, questions, answers)) == {"dw_k": "dw_v"}
+    found = diagnosis(exercise, questions, answers)
+    assert found.text == "Your dw_k is the right dw_v.\nSomething else is wrong with dw_q."
+
+
+def test_factors_by_the_lengths_that_fit_all_cases() -> None:
+    for name, tensor, factor, said in [
+        ("grouped_queries", "dk", lambda sizes: sizes["H"], "times H"),
+        ("linear", "dx", lambda sizes: 1 / (sizes["B"] * sizes["T"]), "times 1/(B·T)"),
+        ("linear", "dx", lambda sizes: sizes["F"] ** 0.5, "times √F"),
+    ]:
+        exercise = find(name)
+        questions = exercise.questions(0)
+        answers = answers_of(exercise)
+        for answer, question in zip(answers, questions, strict=True):
+            answer[tensor] = factor(question.sizes) * answer[tensor]
+        assert diagnosis(exercise, questions, answers).text == f"Your {tensor} is wrong: it is the right one {said}."
+
+
+def test_small_tensors_are_measured_by_a_part_of_the_largest() -> None:
+    x = np.array([1.0, -4.0])
+    assert scales({"a": x, "b": x / 10, "c": 0 * x}) == {"a": 4.0, "b": 0.4, "c": 0.04}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +154,7 @@ def test_two_mistakes_at_once_are_told_one_by_one() -> None:
         ("linear", lambda x: 0 * x, "it is zero"),
         ("linear", lambda x: 3.5 * x, "the right one times 3.5"),
         ("linear", lambda x: -x, "its sign is wrong"),
-        ("softmax", lambda x: x / 5**0.5, "times"),
+        ("softmax", lambda x: x / 5**0.5, "the right one times 0.447214"),
     ],
 )
 def test_a_relation_where_no_mistake_fits(name: str, tensor: object, said: str) -> None:
@@ -132,7 +180,7 @@ def test_the_first_wrong_entry_and_what_it_depends_on() -> None:
         changed[2:] += noise.standard_normal(changed[2:].shape)
         answer["dw"] = changed
     smallest = 1  # the case of one position is smaller, but has much that is 0
-    mine, right = answers[smallest]["dw"], tensors(exercise, questions[smallest].right)["dw"]
+    mine, right = answers[smallest]["dw"], tensors(questions[smallest].right, exercise.returns)["dw"]
     text = diagnosis(exercise, questions, answers).text
     assert f"dw[2, 0] is {mine[2, 0]:.6g}, and should be {right[2, 0]:.6g}." in text
     assert f"{mine.size - 2 * mine.shape[1]} of {mine.size} are wrong" in text

@@ -201,7 +201,7 @@ class TestBeforeTheNumbers:
             ("softmax", "y -= 1", "y[0, 0, 0] was"),
             ("block", "p['w_o'][0, 1] = 3", "p['w_o'][0, 1] was"),
             ("block", "p['w_o'] = 3", "p['w_o'] was ndarray, and is int now"),
-            ("gpt", "del blocks[0]", "blocks was 2 items, and is 1 items now"),
+            ("gpt", "del blocks[0]", "blocks was of length 2, and is of length 1 now"),
         ],
     )
     def test_arguments_that_were_written_to(self, name: str, code: str, said: str) -> None:

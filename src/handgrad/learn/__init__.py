@@ -1,6 +1,6 @@
 """The course: the reader writes each backward, and is told what is wrong with it."""
 
-from .classroom import Result, as_csv, as_json, commonest_mistakes, grade_folders, student_folders
+from .classroom import Result, as_csv, as_json, by_folder, commonest_mistakes, grade_folders, passed_in, student_folders
 from .course import Course, Standing, find
 from .exercise import HINTS, Exercise, Mistake
 from .finale import STEPS, Agreement, Step, Trained, needed, train
@@ -23,6 +23,7 @@ __all__ = [
     "Trained",
     "as_csv",
     "as_json",
+    "by_folder",
     "commonest_mistakes",
     "find",
     "grade",
@@ -30,6 +31,7 @@ __all__ = [
     "grade_files",
     "grade_folders",
     "needed",
+    "passed_in",
     "student_folders",
     "train",
 ]

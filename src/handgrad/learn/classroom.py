@@ -6,10 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..errors import HandgradError
-from ..files import require_folder
 from .exercise import Exercise
 from .grading import Grade, grade_files
 from .ladder import EXERCISES
@@ -33,13 +32,15 @@ def grade_folders(folders: Sequence[Path], exercises: Sequence[Exercise], seed: 
 
 def student_folders(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The folders among these, each once, and what is none; a `HandgradError` where there is no exercise in any."""
-    folders = list({path.resolve(): path for path in reversed(paths) if path.is_dir()}.values())[::-1]
+    folders: dict[Path, Path] = {}
     for path in paths:
-        if not path.exists():
-            require_folder(path)
-    if not any((folder / exercise.file).exists() for folder in folders for exercise in EXERCISES):
+        if path.is_dir():
+            folders.setdefault(path.resolve(), path)
+        elif not path.exists():
+            raise HandgradError(f"{path}: no such folder")
+    if not any((folder / exercise.file).exists() for folder in folders.values() for exercise in EXERCISES):
         raise HandgradError(f"{paths[0]}: there are no exercises in it ({EXERCISES[0].file}, ...)")
-    return folders, [path for path in paths if not path.is_dir()]
+    return list(folders.values()), [path for path in paths if not path.is_dir()]
 
 
 def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
@@ -52,37 +53,46 @@ def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
     return [(*key, count) for key, count in found.most_common()]
 
 
+def by_folder(results: Sequence[Result]) -> dict[Path, list[Result]]:
+    rows: dict[Path, list[Result]] = {}
+    for result in results:
+        rows.setdefault(result.folder, []).append(result)
+    return rows
+
+
 def as_json(results: Sequence[Result], seed: int) -> str:
     """Everything that is known of every folder."""
-    folders: dict[str, dict[str, Any]] = {}
-    for result in results:
-        entry = folders.setdefault(str(result.folder), {"passed": 0, "exercises": {}})
-        entry["passed"] += result.grade.state == "passed"
-        found = result.grade
-        details = {"kind": found.kind, "mistake": found.mistake, "message": found.message}
-        entry["exercises"][result.exercise.name] = {
-            "state": result.grade.state,
-            **{name: text for name, text in details.items() if text and result.grade.state == "wrong"},
+    folders = {
+        str(folder): {
+            "passed": passed_in(row),
+            "exercises": {result.exercise.name: _details(result.grade) for result in row},
         }
+        for folder, row in by_folder(results).items()
+    }
     return json.dumps({"seed": seed, "folders": folders}, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_csv(results: Sequence[Result]) -> str:
     """A line for each folder: how many passed, then for each exercise its state, or what is wrong."""
-    rows: dict[Path, list[Result]] = {}
-    for result in results:
-        rows.setdefault(result.folder, []).append(result)
+    rows = by_folder(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [result.exercise.name for result in next(iter(rows.values()))]
     writer.writerow(["folder", "passed", "of", *names])
     for folder, row in rows.items():
-        passed = sum(result.grade.state == "passed" for result in row)
-        writer.writerow([folder, passed, len(row), *map(_cell, row)])
+        writer.writerow([folder, passed_in(row), len(row), *(_cell(result.grade) for result in row)])
     return text.getvalue()
 
 
-def _cell(result: Result) -> str:
-    if result.grade.state == "wrong":
-        return f"wrong: {result.grade.mistake or result.grade.kind}"
-    return result.grade.state
+def passed_in(row: Sequence[Result]) -> int:
+    """How many exercises of a folder have passed."""
+    return sum(result.grade.passed for result in row)
+
+
+def _details(grade: Grade) -> dict[str, str]:
+    details = {"kind": grade.kind, "mistake": grade.mistake, "message": grade.message} if grade.state == "wrong" else {}
+    return {"state": grade.state, **{name: text for name, text in details.items() if text}}
+
+
+def _cell(grade: Grade) -> str:
+    return f"wrong: {grade.mistake or grade.kind}" if grade.state == "wrong" else grade.state

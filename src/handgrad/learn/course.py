@@ -11,12 +11,14 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from ..errors import ConfigError, HandgradError
-from ..files import read_json_object, read_text_file, write_atomically
-from .exercise import FOLDER, HINTS, Exercise
+from ..files import read_json_object, write_atomically
+from .exercise import FOLDER, Exercise, read_source
 from .grading import Grade
 from .ladder import EXERCISES
 
 PROGRESS_FILE = "progress.json"
+MARK = {"course": "handgrad"}
+"""What tells the file of progress from others of its name."""
 README_FILE = "README.md"
 KEPT = "kept"
 """The folder of what `reset` took away."""
@@ -42,12 +44,14 @@ class Course:
         if folder.exists() and not folder.is_dir():
             raise HandgradError(f"{folder}: not a folder")
         there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        known = {PROGRESS_FILE, *(exercise.file for exercise in EXERCISES)}
+        known = {exercise.file for exercise in EXERCISES}
+        if PROGRESS_FILE in there and _is_ours(folder / PROGRESS_FILE):
+            known.add(PROGRESS_FILE)  # a start that was broken off
         if any(not name.startswith(".") for name in there) and not there & known:
             raise HandgradError(f"{folder}: not empty, and not a course: name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
         if PROGRESS_FILE not in there:  # first, so that what is broken off here can be gone on with
-            write_atomically(folder / PROGRESS_FILE, "{}\n")
+            write_atomically(folder / PROGRESS_FILE, json.dumps(MARK) + "\n")
         files = {exercise.file: exercise.unsolved for exercise in EXERCISES} | {README_FILE: readme()}
         missing = {name: text for name, text in files.items() if name not in there}
         for name, text in missing.items():
@@ -59,7 +63,7 @@ class Course:
 
     def source(self, exercise: Exercise) -> str:
         """The text of the reader's file. A `HandgradError` says why it cannot be read."""
-        return read_text_file(self.path(exercise))
+        return read_source(self.path(exercise))
 
     def standing(self, exercise: Exercise) -> Standing:
         """How an exercise stands, by what is known without running it."""
@@ -89,17 +93,15 @@ class Course:
                 elif self._passed.get(name) == digest:
                     del self._passed[name]
 
-    def one_more_hint(self, exercise: Exercise) -> int:
-        """How many hints the reader has seen, with the one that is asked for now."""
+    def record_hints(self, exercise: Exercise, count: int) -> None:
+        """Remember how many hints of an exercise the reader has seen."""
         with self._changing():
-            count: int = min(HINTS, max(0, self._hints.get(exercise.name, 0)) + 1)
             self._hints[exercise.name] = count
-        return count
 
     @property
     def hints_shown(self) -> dict[str, int]:
         """How many hints of which exercise the reader has seen."""
-        return dict(self._hints)
+        return {name: max(0, count) for name, count in self._hints.items()}
 
     def reset(self, exercise: Exercise) -> Path | None:
         """Write the file as it was given; the path under which the reader's is kept, where there was another."""
@@ -118,11 +120,14 @@ class Course:
         path = self.folder / PROGRESS_FILE
         try:
             progress = read_json_object(path)
+            if not _is_ours(path):
+                raise ConfigError(f"{path}: not that of a course")
         except ConfigError as error:
             raise ConfigError(
                 f"{error}; delete it, then `handgrad learn start .` and `handgrad learn check --all` find out again "
                 "what has passed: the exercises stay as they are"
             ) from None
+        self._progress = progress
         self._passed = _known(progress.get("passed"), str)
         self._hints = _known(progress.get("hints"), int)
 
@@ -132,7 +137,7 @@ class Course:
         with FileLock(self.folder / f".{PROGRESS_FILE}.lock"):
             self._read()
             yield
-            progress = {"passed": self._passed, "hints": self._hints}
+            progress = self._progress | {"passed": self._passed, "hints": self._hints}
             write_atomically(self.folder / PROGRESS_FILE, json.dumps(progress, indent=1) + "\n")
 
 
@@ -161,8 +166,14 @@ def _digest(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_json_object(path).items() >= MARK.items()
+    except HandgradError:
+        return False
+
+
 def _known(value: Any, kind: type) -> dict[str, Any]:
     """A dict of this kind of values, whatever else a damaged file has in its place."""
     items = value.items() if isinstance(value, dict) else ()
-    names = {exercise.name for exercise in EXERCISES}
-    return {name: item for name, item in items if name in names and isinstance(item, kind)}
+    return {name: item for name, item in items if isinstance(item, kind)}

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import read_text_file
 from ..layers import Array
 from ..proof import Case
 from ..proof.making import Maker, Sizes
@@ -43,6 +44,8 @@ class Problem(NamedTuple):
     inputs: Mapping[str, Any]
     twin: Case | None = None
     """The same at the library's layer, whose mistakes are known by the catalogue of mutations."""
+    axes: Mapping[str, int] = {}
+    """The lengths of axes beside the usual ones."""
     names: Mapping[str, str] = {}
     """What the twin calls a gradient, where that is not its name here without the d."""
 
@@ -69,7 +72,7 @@ SIZES = (
     Sizes(B=2, T=1, C=4, H=1, F=3, V=5),
     Sizes(B=4, T=6, C=12, H=2, F=9, V=5),
 )
-"""A usual one; one sequence; one position and one head; and one that is larger. No width is twice the same in any."""
+"""A usual one; one sequence; one position and one head; and one that is larger. C, F and V differ in each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,7 @@ class Exercise:
 
     @property
     def hints(self) -> list[str]:
-        return [hint.strip() for hint in _words()[self.name]["hints"]]
+        return [hint.strip("\n") for hint in _words()[self.name]["hints"]]
 
     @property
     def right(self) -> Function:
@@ -157,12 +160,12 @@ class Exercise:
             ys = y if isinstance(y, tuple) else (y,)
             arguments = (*(cotangent(generator, np.asarray(y)) for y in ys), cached)
         right = self.right(*copy.deepcopy(arguments))
-        return Question(_lengths(sizes), arguments, right, problem)
+        return Question({**_lengths(sizes), **problem.axes}, arguments, right, problem)
 
     @property
     def letters(self) -> list[str]:
         """The axes that its text speaks of."""
-        return sorted(set(re.findall(r"\b[BCDFGHSTV]\b", self.unsolved)))
+        return sorted(set(re.findall(r"\b[BCDFGHNSTV]\b", self.unsolved)))
 
     def argument_names(self) -> dict[str, list[str]]:
         """The arguments of the function, each with the names that its given lines give it, or its parts."""
@@ -173,6 +176,11 @@ class Exercise:
             if isinstance(line, ast.Assign) and isinstance(line.value, ast.Name):
                 unpacked[line.value.id] = ast.unparse(line.targets[0]).strip("()").split(", ")
         return {name.arg: unpacked.get(name.arg, [name.arg]) for name in function.args.args}
+
+
+def read_source(path: Path) -> str:
+    """The text of a reader's file, with \\n for every line's end. A `HandgradError` says why it cannot be read."""
+    return re.sub(r"\r\n?", "\n", read_text_file(path))
 
 
 def cotangent(generator: np.random.Generator, y: Array) -> Array | float:

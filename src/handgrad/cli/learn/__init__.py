@@ -13,7 +13,6 @@ from .train import train
 from .watch import watch
 
 app = typer.Typer(
-    help="Write each backward yourself: exercises that say what is wrong.",
     epilog="Begin with `handgrad learn start DIR`, then give the other commands in that folder. A NAME is that of an "
     "exercise, such as `linear`, its number, or its file. Exit status: 0 it passed; 1 it did not; 2 input that cannot "
     "be used.",

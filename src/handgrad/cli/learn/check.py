@@ -11,7 +11,19 @@ from rich.text import Text
 
 from ...errors import HandgradError
 from ...learn import EXERCISES, Course, Exercise, Grade, grade_file, grade_files
-from .show import MARKS, Name, Seed, any_seed, chosen, course_console, here, show_end, show_grade, show_progress
+from .show import (
+    MARKS,
+    Name,
+    Seed,
+    any_seed,
+    chosen,
+    course_console,
+    here,
+    show_end,
+    show_grade,
+    show_progress,
+    tolerant,
+)
 
 
 def check(
@@ -48,6 +60,8 @@ def check_next() -> None:
         if not check_one(course, console, exercise, any_seed()).passed:
             break
         good = True
+        if course.next() is exercise:  # that it passed could not be written down
+            break
     else:
         show_end(console)
         good = True
@@ -66,10 +80,8 @@ def check_one(course: Course, console: Console, exercise: Exercise, seed: int, f
 
 def remember(course: Course, console: Console, grades: Sequence[Grade]) -> None:
     """Write down what has passed; where that cannot be, what was found has been shown all the same."""
-    try:
+    with tolerant(console):
         course.record(grades)
-    except (OSError, HandgradError) as error:
-        console.print(Text(f"what has passed could not be written down: {error}", style="yellow"))
 
 
 def _check_all(course: Course, console: Console, seed: int) -> bool:

@@ -17,9 +17,11 @@ from ...learn import (
     Result,
     as_csv,
     as_json,
+    by_folder,
     commonest_mistakes,
     find,
     grade_folders,
+    passed_in,
     student_folders,
 )
 from ..terminal import make_room
@@ -46,11 +48,7 @@ def grade(
     a time and a memory limit: that guards against accidents, and not against malice.
     """
     exercises = list(EXERCISES) if only is None else _named(only)
-    for option, path in (("--json", json), ("--csv", csv)):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise HandgradError(f"{option}: {str(path)!r} is no place for a file")
-    if json is not None and json == csv:
-        raise HandgradError(f"--csv: {csv} is that of --json, too")
+    _refuse_places(json, csv)
     students, others = student_folders(folders)
     console = course_console()
     results = list(
@@ -75,6 +73,14 @@ def grade(
         console.print(Text(f"written: {path}"))
 
 
+def _refuse_places(json: Path | None, csv: Path | None) -> None:
+    for option, path in (("--json", json), ("--csv", csv)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise HandgradError(f"{option}: {str(path)!r} is no place for a file")
+    if json is not None and json == csv:
+        raise HandgradError(f"--csv: {csv} is that of --json, too")
+
+
 def _named(only: str) -> list[Exercise]:
     exercises = list(dict.fromkeys(find(name.strip()) for name in only.split(",") if name.strip()))
     if not exercises:
@@ -93,13 +99,11 @@ def _write(path: Path, text: str) -> None:
 def _show(console: Console, results: list[Result]) -> None:
     table = Table("folder", "passed", "exercises", box=None, header_style="bold", pad_edge=False)
     table.columns[0].overflow = "fold"
-    rows: dict[Path, list[Result]] = {}
-    for result in results:
-        rows.setdefault(result.folder, []).append(result)
-    for folder, row in rows.items():
-        passed = sum(result.grade.state == "passed" for result in row)
+    for folder, row in by_folder(results).items():
         table.add_row(
-            Text(str(folder)), f"{passed}/{len(row)}", "".join(MARKS.get(result.grade.state, " ") for result in row)
+            Text(str(folder)),
+            f"{passed_in(row)}/{len(row)}",
+            "".join(MARKS.get(result.grade.state, " ") for result in row),
         )
     console.print(table)
     if common := commonest_mistakes(results):

@@ -5,7 +5,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ...learn import HINTS, Course, Exercise
-from .show import Name, chosen, course_console, here, show_end
+from .show import Name, chosen, course_console, here, show_end, tolerant
 
 
 def hint(name: Name = None) -> None:
@@ -20,11 +20,13 @@ def hint(name: Name = None) -> None:
 
 def show_hint(console: Console, course: Course, exercise: Exercise) -> None:
     """The next one; when the reader has seen them all, all."""
-    seen = course.hints_shown.get(exercise.name, 0)
-    count = course.one_more_hint(exercise)
+    seen = min(HINTS, course.hints_shown.get(exercise.name, 0))
+    count = min(HINTS, seen + 1)
     first = 1 if seen == HINTS else count
     for number in range(first, count + 1):
         console.print(f"[bold]{exercise.file}[/], hint {number} of {HINTS}")
         console.print(Padding(Text(exercise.hints[number - 1]), (0, 0, 1, 2), expand=False))
+    with tolerant(console):
+        course.record_hints(exercise, count)
     if count == HINTS:
         console.print(f"[dim]That was the last. The answer: handgrad learn solution {exercise.name}[/]")

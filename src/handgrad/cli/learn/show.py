@@ -1,6 +1,8 @@
 """What the commands of the course have in common: where it is, and how grades and progress look."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ...errors import HandgradError
 from ...learn import EXERCISES, Course, Exercise, Grade, find
 
 MARKS = {"passed": "[green]✓[/]", "wrong": "[red]✗[/]", "unwritten": "[dim]·[/]", "missing": "[red]?[/]"}
@@ -51,7 +54,7 @@ def show_grade(console: Console, grade: Grade, footer: bool = True) -> None:
     helping = {"hint": f"handgrad learn hint {exercise.name}"}
     if grade.passed:
         _indented(console, f"{exercise.question}\n{exercise.answer}", above=1, below=1, style="green")
-        helping = {"ours": f"handgrad learn solution {exercise.name}"}
+        helping = {"our solution": f"handgrad learn solution {exercise.name}"}
     elif grade.state == "missing":
         _indented(console, f"There is no {exercise.file} here.", above=1, below=1)
         helping = {"write it anew": f"handgrad learn reset {exercise.name}"}
@@ -70,6 +73,15 @@ def show_grade(console: Console, grade: Grade, footer: bool = True) -> None:
 
 def _indented(console: Console, text: str, above: int = 0, below: int = 0, style: str = "") -> None:
     console.print(Padding(Text(text, style=style), (above, 0, below, 2), expand=False))
+
+
+@contextmanager
+def tolerant(console: Console) -> Iterator[None]:
+    """Where nothing can be written (a full disk, a folder of somebody else's), say so and go on."""
+    try:
+        yield
+    except (OSError, NotImplementedError, HandgradError) as error:  # a file system without locks has not implemented it
+        console.print(Text(f"your progress could not be written down: {error}", style="yellow"))
 
 
 def show_progress(console: Console, course: Course) -> None:

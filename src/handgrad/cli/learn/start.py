@@ -1,5 +1,6 @@
 """handgrad learn start: write the course into a folder."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,11 @@ def start(
     course, written = Course.start(folder)
     print(f"{len(EXERCISES)} exercises are in {folder}; files written: {len(written)}")
     following = course.next()
-    there = [] if folder.samefile(Path()) else [f"cd {shlex.quote(str(folder))}"]
+    there = [] if folder.samefile(Path()) else [f"cd {_quoted(str(folder))}"]
     todo = [f"open {following.file} in your editor", "handgrad learn watch"] if following else ["handgrad learn train"]
     print("\nNext:  " + "\n       ".join(there + todo))
+
+
+def _quoted(name: str) -> str:
+    """As the system's shell wants it."""
+    return shlex.quote(name) if os.name == "posix" else f'"{name}"'

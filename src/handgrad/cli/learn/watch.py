@@ -43,8 +43,11 @@ def _watch(course: Course, console: Console, seed: int, typed: "queue.SimpleQueu
         passed = True
         following: Exercise | None = exercise
         while passed and following:  # several may have been written at once
-            passed = check_one(course, console, following, seed, footer=False).passed
+            checked = following
+            passed = check_one(course, console, checked, seed, footer=False).passed
             following = course.next()
+            if following is checked:
+                break
             if passed and following and course.standing(following) == "untouched":
                 console.print(f"Next: open [bold]{following.file}[/]  {following.title}")
                 break

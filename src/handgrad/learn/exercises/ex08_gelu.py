@@ -9,7 +9,7 @@ The derivative of tanh(u) is 1 - tanh(u)².
 
 The constants are there, as RATE = √(2/π) and CUBIC = 0.044715.
 
-Question: what is du/dx?
+Question: what is the slope of u in x?
 """
 
 import numpy as np

@@ -8,8 +8,8 @@ Jacobian, transposed, times dy:
     dz[j] = sum over i of  dy[i] * d y[i] / d z[j]
 
 With N = 50,000, as in a vocabulary, N² entries a row are out of the question. Put the formula
-of the Jacobian into this sum and simplify: what is left takes one product, one sum over the row
-and one subtraction. Remember keepdims=True.
+of the Jacobian into this sum and simplify: what is left takes two products, one sum over the
+row and one subtraction. Remember keepdims=True.
 
 The star stands for any axes in front: z may be (N,), (B, N) or (B, H, T, N).
 

@@ -7,7 +7,7 @@ The loss of every language model: the mean surprise at the token that really cam
 (B, T) are integers below V; they have no gradient. The loss is one number, and so is dloss. It
 is 1 in most trainings, but yours must work whatever it is.
 
-Softmax and logarithm are one step, and their backward is shorter than either alone. Write out
+Softmax and logarithm are one step, and their backward is shorter than softmax's alone. Write out
 log_p[v] = logits[v] - log sum exp(logits), and differentiate that.
 
 Question: what is a mean over B·T positions divided by, and is that in your gradient?

@@ -11,7 +11,7 @@ and add. (Checked here, linear_backward is a right one, whatever yours is like.)
 
 dy is not yours: do not write to it. Others may still need what is in it.
 
-Question: if the layer's own gradient is tiny, what is dx? And below a hundred of such layers?
+Question: if the layer's own gradient is tiny, what is dx? And below a hundred such layers?
 """
 
 import numpy as np

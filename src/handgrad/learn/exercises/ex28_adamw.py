@@ -11,7 +11,7 @@ number. Both begin at 0, so that they are too small at first; m̂ and v̂ make u
 counts from 1. The decay pulls w itself towards 0, and does not pass through the means: that is
 what the W stands for. The w in it is the one from before the update.
 
-Write no array that you were given: return new ones.
+Write to no array that you were given: return new ones.
 
 Question: after the first step, how large is m̂ / √v̂, whatever dw is?
 """

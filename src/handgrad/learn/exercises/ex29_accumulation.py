@@ -8,7 +8,7 @@ itself.
     counts[i]       how many targets part i has: not the same in each
 
 Return the mean loss over all targets of the whole batch, and its gradients, a dict with the
-same names. They must be what the uncut batch would have given, to the last digit but rounding.
+same names. They must be what the uncut batch would have given, up to rounding.
 Write to none of the arrays.
 
 For years widely used trainers took the plain mean of the parts here. It is right only where all

@@ -1,10 +1,11 @@
 """Trains a GPT with a reader's functions, in a process of its own, which knows nothing of handgrad.
 
-`train.py` starts it as `python -I child.py FOLDER TASK`: FOLDER has the reader's exercises, TASK/task the
+`train.py` starts it as `python -I child.py FOLDER TASK NUMPY`: FOLDER has the reader's exercises, TASK/task the
 parameters, the tokens and the settings. It writes a line of JSON for each thing that is done: the gradients of the
 first batch (in TASK/gradients.npz), each step, the end (the parameters in TASK/trained.npz), or what went wrong.
 """
 
+import faulthandler
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.append(sys.argv[-1])  # the folder that NumPy is in
+
 import numpy as np
 
 Named = dict[str, Any]
@@ -22,8 +25,9 @@ Named = dict[str, Any]
 
 def main(folder: Path, work: Path) -> None:
     tell = protocol()
+    faulthandler.enable()
     task = pickle.loads((work / "task").read_bytes())
-    sys.path.insert(0, str(folder))
+    sys.path.append(str(folder))
     sys.dont_write_bytecode = True
     for name in ("handgrad", "torch", "jax", "tensorflow", "autograd"):
         sys.modules[name] = None  # type: ignore[assignment]  # an import of it fails

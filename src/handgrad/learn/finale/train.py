@@ -28,6 +28,8 @@ STEPS = 800
 SETTINGS = {"batch": 16, "first_part": 6, "rate": 6e-3, "warmup": 40, "decay": 0.01, "seed": 0}
 HELD_OUT = 64
 """Windows that the loss is taken on in the end."""
+TAIL = 5
+"""Lines of what the reader's code printed that are shown where the training fails."""
 TRUSTED = 1e-9
 """How far the gradients may be off handgrad's for the training to begin."""
 
@@ -41,11 +43,15 @@ class Agreement(NamedTuple):
 
 
 class Step(NamedTuple):
+    """An update, counted from 1, and the loss of its batch."""
+
     step: int
     loss: float
 
 
 class Trained(NamedTuple):
+    """The end."""
+
     loss: float
     """On held-out text, in nats."""
     model: Model
@@ -98,6 +104,9 @@ def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Tr
             assert process.stdout is not None
             try:
                 yield from _told(process.stdout, work, parameters, tokenizer)
+            except TrainingError as error:
+                lines = (work / "printed").read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+                raise TrainingError(*error.args, *(f"printed: {line}" for line in lines)) from None
             finally:
                 end(process)
                 process.stdout.close()
@@ -123,7 +132,7 @@ def _told(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Token
             found = Parameters.from_mapping(parameters.config, {n: x.astype(np.float32) for n, x in trained.items()})
             yield Trained(line["held_out"], Model(parameters.config, found, tokenizer))
             return
-    raise TrainingError("the process that ran your functions ended without a word: was it killed?")
+    raise TrainingError("the process that ran your functions ended before its time")
 
 
 def _agreement(parameters: Parameters, work: Path) -> Agreement:

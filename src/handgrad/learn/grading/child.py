@@ -1,8 +1,8 @@
 """Runs a reader's function, alone in a process of its own.
 
 This file imports nothing of handgrad: what it is given is all that the reader's code can reach. `run.py` starts it as
-`python -I child.py FOLDER`. FOLDER/task has the reader's source, the arguments of each question, and the limits;
-FOLDER/answer.json and FOLDER/answer.npz tell what became of it.
+`python -I child.py FOLDER NUMPY`, with NUMPY the folder that NumPy is in. FOLDER/task has the reader's source, the
+arguments of each question, and the limits; FOLDER/answer.json and FOLDER/answer.npz tell what became of it.
 
 The forwards of the reader's file, and of those that it imports, are taken out before anything is run.
 """
@@ -24,14 +24,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+sys.path.append(sys.argv[-1])
+
 import numpy as np
 
 Arrays = dict[str, Any]
 
-YOURS = "yours.py"  # what the reader's file is called here
 COMPLEX = {"complex64", "complex128", "clongdouble", "csingle", "cdouble", "imag"}
 SHOWN = 12  # arrays whose shapes are told beside an exception
-LARGEST = 1_000_000  # numbers in an array that is handed back: no right one has as many
+LARGEST = 1_000_000  # numbers that are handed back: no right answers have as many
 
 
 class TakenOut(Exception):
@@ -79,26 +80,26 @@ def limit(megabytes: int, written_megabytes: int) -> None:
 def attempt(task: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
     """What came of the reader's file: `answers`, or the `problem`."""
     source = task["source"]
-    lines = source.split("\n")
+    file = task["module"] + ".py"
     try:
-        tree = ast.parse(source, YOURS)
+        tree = ast.parse(source, file)
         changed = [name for name, code in task["forwards"].items() if code_of(tree, name) != code]
         complex_line = None if task["complex"] else first_complex(tree)
-        code = compile(without(tree, task["forwards"]), YOURS, "exec")
+        code = compile(without(tree, task["forwards"]), file, "exec")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 0
         return {"problem": "syntax", "type": type(error).__name__, "message": message_of(error), "line": line}
     if complex_line:
         return {"problem": "complex", "line": complex_line}
-    course = Course(task["earlier"])
+    importer = Importer(task["earlier"])
     try:
-        module = course.run(task["module"], code)
+        module = importer.run(task["module"], code)
         function = getattr(module, task["function"], None)
         if not callable(function):
             return {"problem": "missing", "changed": changed}
         answers = [answer_of(function, arguments, arrays) for arguments in task["questions"]]
     except BaseException as error:
-        return {"problem": "exception", "changed": changed, **described(error, lines)}
+        return {"problem": "exception", "changed": changed, **described(error, source, file)}
     return {"answers": answers, "changed": changed}
 
 
@@ -111,7 +112,7 @@ def answer_of(function: Callable[..., Any], arguments: tuple[Any, ...], arrays: 
 def encoded(value: Any, arrays: Arrays) -> dict[str, Any]:
     """A value as JSON, in which arrays stand as their names in `arrays`."""
     kind = type(value).__name__
-    if isinstance(value, np.ndarray) and value.size > LARGEST:
+    if isinstance(value, np.ndarray) and value.size + sum(x.size for x in arrays.values()) > LARGEST:
         return {"other": f"array of shape {value.shape}"}
     if isinstance(value, (tuple, list)):
         return {"items": [encoded(item, arrays) for item in value], "kind": kind}
@@ -144,14 +145,14 @@ def touched(before: Any, after: Any, way: tuple[Any, ...] = ()) -> dict[str, Any
     if isinstance(before, (tuple, list, dict)):
         names = list(before) if isinstance(before, dict) else range(len(before))
         if len(before) != len(after) or (isinstance(before, dict) and before.keys() != after.keys()):
-            return change(f"{len(before)} items", f"{len(after)} items")
+            return change(f"of length {len(before)}", f"of length {len(after)}")
         found = (touched(before[key], after[key], (*way, key)) for key in names)
         return next((each for each in found if each), None)
     return change(before, after) if before != after else None
 
 
-class Course:
-    """The modules of the course: the reader's own, and, where it imports earlier ones, these, solved."""
+class Importer:
+    """The modules that there are: the reader's own, and, where it imports earlier ones, these, solved."""
 
     def __init__(self, sources: dict[str, str]) -> None:
         self.sources = sources
@@ -214,7 +215,7 @@ def code_of(tree: ast.Module, name: str) -> str | None:
     return None
 
 
-def described(error: BaseException, lines: list[str]) -> dict[str, Any]:
+def described(error: BaseException, source: str, file: str) -> dict[str, Any]:
     """An exception by the reader's own lines, with the shapes of what was at hand in the last of them."""
     frames: list[dict[str, Any]] = []
     shapes: dict[str, str] = {}
@@ -222,8 +223,9 @@ def described(error: BaseException, lines: list[str]) -> dict[str, Any]:
     at = error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
-        if code.co_filename == YOURS and not (kind == "TakenOut" and code.co_name.endswith("_forward")):
-            frames.append({"line": at.tb_lineno, "text": lines[at.tb_lineno - 1].strip()})
+        if code.co_filename == file and not (kind == "TakenOut" and code.co_name.endswith("_forward")):
+            line = at.tb_lineno or 0
+            frames.append({"line": line, "text": "".join(source.split("\n")[line - 1 : line]).strip()})
             shapes = {
                 name: str(value.shape)
                 for name, value in at.tb_frame.f_locals.items()

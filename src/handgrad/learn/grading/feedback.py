@@ -1,7 +1,5 @@
 """What is wrong with a gradient: the mistake that makes it, else a plain relation, else the first wrong entry."""
 
-import copy
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -12,15 +10,14 @@ from ...layers import Array
 from ...proof import BAR, MUTATIONS, Case, Mutation
 from ...proof.compare.relations import factor_of, known_as, relation
 from ..exercise import Exercise, Mistake, Question
-from .judge import error, named, scales, wrong
+from .entries import dependencies
+from .judge import error, scales, tensors, wrong
 
 Tensors = Mapping[str, Array]
 SAME = 10 * BAR
 """How near an answer must be to what a mistake makes."""
 NEARLY = 1e-6
 """An error that no mistake in a formula is likely to make."""
-ENTRIES = 4000
-"""Numbers that are moved, one by one, to see what an entry depends on; where there are more, nothing is said of it."""
 ROOM = 3
 """Parts of a set of indices that are listed."""
 
@@ -63,7 +60,7 @@ class Evidence(NamedTuple):
 
 
 def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Evidence:
-    rights = [tensors(exercise, question.right) for question in questions]
+    rights = [tensors(question.right, exercise.returns) for question in questions]
     amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
     return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)
 
@@ -75,15 +72,13 @@ def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
     found = explaining(mistakes, seen)
     explained = [name for _, several in found for name in several]
     if len(taken) > len(explained) or (len(taken) == len(names) and len(found) > 1):
-        return Diagnosis("one_for_another", _one_for_another(seen.exercise, taken))
+        return Diagnosis("one_for_another", _one_for_another(seen.exercise, taken) + _and_more(names, taken))
     if found:
         said = [
             f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}" for known, several in found
         ]
-        if rest := [name for name in names if name not in explained]:
-            said.append(f"Something else is wrong with {_listed(rest)}.")
-        return Diagnosis(found[0][0].name, "\n".join(said))
-    if max(error for errors in seen.amiss for error in errors.values()) < NEARLY:
+        return Diagnosis(found[0][0].name, "\n".join(said) + _and_more(names, explained))
+    if max(worst for errors in seen.amiss for worst in errors.values()) < NEARLY:
         why = "was a constant cut short, or a derivative taken numerically?"
         return Diagnosis("", f"{_subject(names)} nearly right, but not to the last digits: {why}")
     if words := related(seen, names[0]):
@@ -111,6 +106,11 @@ def _one_for_another(exercise: Exercise, taken: Mapping[str, str]) -> str:
     return f"{facts[0].upper()}{facts[1:]}{order}."
 
 
+def _and_more(names: Sequence[str], told: Iterable[str]) -> str:
+    rest = [name for name in names if name not in set(told)]
+    return f"\nSomething else is wrong with {_listed(rest)}." if rest else ""
+
+
 def related(seen: Evidence, name: str) -> str:
     """How a tensor stands to the right one, in words that hold in every case in which it is wrong; or nothing."""
     pairs = {n: (seen.answers[n][name], seen.rights[n][name]) for n in seen.failed(name)}
@@ -135,10 +135,6 @@ def _sizes(seen: Evidence, n: int) -> dict[str, int]:
     known = seen.questions[n].sizes
     sizes = {letter: known[letter] for letter in seen.exercise.letters if letter in known}
     return sizes | ({"(B·T)": sizes["B"] * sizes["T"]} if sizes.keys() >= {"B", "T"} else {})
-
-
-def tensors(exercise: Exercise, answer: Any) -> dict[str, Array]:
-    return {name: np.asarray(x) for name, x in named(answer, exercise.returns).items()}
 
 
 def known_mistakes(exercise: Exercise, questions: Sequence[Question]) -> Iterator[Known]:
@@ -177,16 +173,16 @@ def of_twin(exercise: Exercise, question: Question, mutation: Mutation | None = 
     except (ValueError, IndexError, ArithmeticError, AttributeError):  # it fits no such shapes
         return None
     by_name = {problem.names.get(name, f"d{name}"): x for name, x in gradients.items()}
-    return _fitting(by_name, tensors(exercise, question.right))
+    return _fitting(by_name, tensors(question.right, exercise.returns))
 
 
 def _attempted(exercise: Exercise, question: Question, function: Any) -> Tensors | None:
     try:
         with np.errstate(all="ignore"):
-            made = tensors(exercise, question.ask(function))
+            made = tensors(question.ask(function), exercise.returns)
     except (ValueError, IndexError, ArithmeticError, TypeError, KeyError):  # it fits no such shapes
         return None
-    return _fitting(made, tensors(exercise, question.right))
+    return _fitting(made, tensors(question.right, exercise.returns))
 
 
 def _fitting(made: Tensors, right: Tensors) -> Tensors | None:
@@ -226,15 +222,19 @@ def _changed_by(known: Known, seen: Evidence) -> set[str]:
         changed |= {name for name, x in made.items() if not error(x, right[name], scale[name]) <= BAR}
         if not changed <= set(seen.names):
             return set()
-        if not all(_same(seen.answers[n][name], made[name], scale[name]) for name in changed):
+        if not _all_same(known, seen, n, changed):
             return set()
-    return changed
+    everywhere = all(_all_same(known, seen, n, changed) for n in range(len(seen.rights)))
+    return changed if everywhere else set()
 
 
-def _same(mine: Array, made: Array, scale: float) -> bool:
-    if not np.isfinite(made).all():
-        return np.array_equal(np.isfinite(made), np.isfinite(mine))
-    return error(mine, made, max(scale, float(np.max(np.abs(made), initial=0)))) <= SAME
+def _all_same(known: Known, seen: Evidence, n: int, names: Iterable[str]) -> bool:
+    """Whether these tensors of a question are what the mistake makes of them."""
+    made, scale = known.answer(n) or {}, seen.scales[n]
+    return all(
+        error(seen.answers[n][name], made[name], max(scale[name], float(np.max(np.abs(made[name]), initial=0)))) <= SAME
+        for name in names
+    )
 
 
 def _subject(names: Sequence[str]) -> str:
@@ -265,78 +265,3 @@ def _first_entry(seen: Evidence, name: str) -> str:
     share = f" {np.count_nonzero(off)} of {off.size} are wrong." if off.size > 1 else ""
     needed = dependencies(seen.exercise, seen.questions[n], name, index)
     return text + share + (f"\nThe right one depends on {', '.join(needed)}." if needed else "")
-
-
-def dependencies(exercise: Exercise, question: Question, name: str, index: tuple[int, ...]) -> list[str]:
-    """The parts of the arguments that an entry of the right answer depends on, found by moving each number.
-
-    A cache within the cache is told as a whole.
-    """
-    names = exercise.argument_names()
-    arguments = _movable(question.arguments)
-    leaves = [
-        (called, x)
-        for (argument, given), value in zip(names.items(), arguments, strict=True)
-        for called, item in (zip(given, value, strict=True) if len(given) > 1 else [(given[0], value)])
-        for x in _arrays(item)
-    ]
-    if sum(x.size for _, x in leaves) > ENTRIES:
-        return []
-
-    def entry() -> float:
-        return float(tensors(exercise, exercise.right(*copy.deepcopy(arguments)))[name][index])
-
-    here = entry()
-    plain = Counter(called for called, _ in leaves)
-    found: dict[str, None] = {}  # in their order, each once
-    for called, x in leaves:
-        moved = np.zeros(x.shape, bool)
-        for at in np.ndindex(x.shape):
-            was = x[at]
-            x[at] = was + 1e-2 * (1 + abs(was))
-            moved[at] = abs(entry() - here) > 1e-9 * (1 + abs(here))
-            x[at] = was
-        if moved.any():
-            found[part(called, moved) if plain[called] == 1 else called] = None
-    return list(found)
-
-
-def _movable(value: Any) -> Any:
-    """A copy in which the numbers, too, are arrays that can be written to."""
-    if isinstance(value, tuple | list):
-        return type(value)(map(_movable, value))
-    if isinstance(value, dict):
-        return {name: _movable(item) for name, item in value.items()}
-    return np.array(value) if isinstance(value, float | np.ndarray) else value
-
-
-def _arrays(value: Any) -> Iterator[Array]:
-    """The arrays of floating numbers in an argument."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind == "f":
-            yield value
-    elif isinstance(value, tuple | list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _arrays(item)
-
-
-def part(label: str, where: Array) -> str:
-    """The marked entries as a slice, such as dy[0, :, 2]; where they are none, as their number and the first."""
-    if not where.ndim:
-        return label
-    sets = [sorted(set(axis.tolist())) for axis in np.nonzero(where)]
-    if where[np.ix_(*sets)].all():
-        return f"{label}[{', '.join(_slice(chosen, length) for chosen, length in zip(sets, where.shape, strict=True))}]"
-    first = ", ".join(map(str, np.argwhere(where)[0].tolist()))
-    return f"{np.count_nonzero(where)} entries of {label}, the first of them [{first}]"
-
-
-def _slice(chosen: Sequence[int], length: int) -> str:
-    first, last = chosen[0], chosen[-1]
-    if len(chosen) == length > 1:
-        return ":"
-    if len(chosen) == 1:
-        return str(first)
-    if len(chosen) == last - first + 1:
-        return f"{first or ''}:{last + 1 if last + 1 < length else ''}"
-    return f"[{', '.join(map(str, chosen))}]"

@@ -1,18 +1,19 @@
 """The grade of a reader's file: passed, not written yet, or wrong, and then why."""
 
+import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ...errors import HandgradError
-from ...files import read_text_file
 from ...machine import cores
 from ...proof import BAR
 from ...proof.compare.relations import relation
-from ..exercise import Exercise, Question
-from .feedback import Evidence, diagnose, evidence, known_mistakes, tensors
-from .judge import misfit, wrong
+from ..exercise import Exercise, Question, read_source
+from .feedback import Evidence, diagnose, evidence, known_mistakes
+from .judge import misfit, tensors, wrong
 from .run import Limits, Outcome, end_all, run
 
 State = Literal["passed", "unwritten", "wrong", "missing"]
@@ -26,7 +27,8 @@ class Grade(NamedTuple):
     exercise: Exercise
     state: State
     kind: str = ""
-    """Of what is wrong: syntax, complex, missing, exception, time, crash, returned, shape, dtype, touched, values."""
+    """Of what is wrong, in the order in which it is looked for: unreadable, syntax, complex, missing, exception, time,
+    crash, returned, shape, dtype, touched, values; todo where nothing was written; grader where we failed."""
     headline: str = ""
     """What is wrong, in a line."""
     message: str = ""
@@ -61,10 +63,10 @@ class Finding(NamedTuple):
         return "\n".join(filter(None, (self.before, self.headline, self.after)))
 
 
-def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits | None = None) -> Grade:
+def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits = Limits()) -> Grade:  # noqa: B008
     """Grade the source of a reader's file, which messages call `path`, on random cases."""
     questions = exercise.questions(seed)
-    outcome = run(exercise, source, questions, limits or Limits())
+    outcome = run(exercise, source, questions, limits)
     found = (
         _problem(exercise, outcome, source, path)
         or _misfit(exercise, questions, outcome)
@@ -87,7 +89,7 @@ def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
     try:
         if not path.is_file():
             raise HandgradError(f"{path}: not a file")
-        source = read_text_file(path)
+        source = read_source(path)
     except HandgradError as error:
         return Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed)
     return grade(exercise, source, str(path), seed)._replace(source=source)
@@ -104,15 +106,17 @@ def _grade_one_of_many(exercise: Exercise, path: Path, seed: int) -> Grade:
 
 def grade_files(files: Iterable[tuple[Exercise, Path]], seed: int) -> Iterator[Grade]:
     """The grades of many files, in their order; as many at once as there are cores."""
-    pool = ThreadPoolExecutor(cores())
-    try:
-        yield from pool.map(lambda file: _grade_one_of_many(file[0], file[1], seed), files)
-    except BaseException:  # Ctrl-C need not wait for an endless loop
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_all()
-        raise
-    finally:
-        pool.shutdown()
+    with ThreadPoolExecutor(cores()) as pool:
+        grades = [pool.submit(_grade_one_of_many, exercise, path, seed) for exercise, path in files]
+        try:
+            for found in grades:
+                yield found.result()
+        finally:  # after Ctrl-C, say, an endless loop need not be waited for
+            for waiting in grades:
+                waiting.cancel()
+            while not all(found.done() for found in grades):
+                end_all()
+                time.sleep(0.05)
 
 
 def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Finding | None:
@@ -172,9 +176,9 @@ def _misfit(exercise: Exercise, questions: Sequence[Question], outcome: Outcome)
 
 def _shape_in_words(exercise: Exercise, question: Question, answer: Any, name: str) -> str:
     """What there is to say of a tensor whose shape is wrong, where its numbers tell."""
-    right = tensors(exercise, question.right)
+    right = tensors(question.right, exercise.returns)
     try:
-        mine = tensors(exercise, answer)
+        mine = tensors(answer, exercise.returns)
     except ValueError:
         return ""
     if name not in mine or name not in right:
@@ -201,7 +205,7 @@ def _place(exercise: Exercise, touched: Mapping[str, Any]) -> str:
 
 
 def _wrong_values(exercise: Exercise, questions: Sequence[Question], outcome: Outcome) -> Finding | None:
-    seen = evidence(exercise, questions, [tensors(exercise, mine) for mine in outcome.answers or ()])
+    seen = evidence(exercise, questions, [tensors(mine, exercise.returns) for mine in outcome.answers or ()])
     if not seen.names:
         return None
     diagnosis = diagnose(seen, known_mistakes(exercise, questions))
@@ -214,15 +218,21 @@ def _table(seen: Evidence) -> str:
     worst = {name: max(errors.get(name, 0.0) for errors in seen.amiss) for name in seen.rights[0]}
     shown = worst if len(worst) <= MOST else {name: error for name, error in worst.items() if error}
     width = max(map(len, shown))
-    verdicts = {name: f"off by {100 * error:.3g} %" if error else "right" for name, error in shown.items()}
-    lines = [f"{name:{width}}  {verdict}" for name, verdict in verdicts.items()]
+    lines = [f"{name:{width}}  {_off_by(error)}" for name, error in shown.items()]
     if rest := len(worst) - len(shown):
         lines.append(f"The other {rest} are right.")
     failed = [question.sizes for question, errors in zip(seen.questions, seen.amiss, strict=True) if errors]
+    axes = " ".join(seen.exercise.returns.values())
     for letter, what in (("B", "one sequence"), ("T", "one position")):
-        if len(failed) < len(seen.questions) and all(sizes[letter] == 1 for sizes in failed):
+        if letter in axes and len(failed) < len(seen.questions) and all(sizes[letter] == 1 for sizes in failed):
             lines.append(f"It is wrong only where there is {what}: {letter} = 1.")
     return "\n".join(lines)
+
+
+def _off_by(error: float) -> str:
+    if not error:
+        return "right"
+    return f"off by {100 * error:.3g} %" if math.isfinite(error) else "not finite"
 
 
 def _sizes(exercise: Exercise, question: Question) -> str:

@@ -27,6 +27,11 @@ def named(value: Any, returns: Mapping[str, str]) -> dict[str, Any]:
     return {name: leaf for top, item in zip(returns, items, strict=True) for name, leaf in _leaves(top, item)}
 
 
+def tensors(answer: Any, returns: Mapping[str, str]) -> dict[str, Array]:
+    """The same as arrays. A ValueError where there are not as many things as names."""
+    return {name: np.asarray(x) for name, x in named(answer, returns).items()}
+
+
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, item in value.items():

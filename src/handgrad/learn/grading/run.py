@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from ...errors import HandgradError
 from ...layers import Array
 from ..exercise import FOLDER, Exercise, Question, read_solved
 
@@ -76,7 +77,7 @@ def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: 
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps(task))
         with (folder / "printed").open("wb") as printed:
-            status = _started(folder, printed, limits.seconds + STARTING)
+            status = _run_child(folder, printed, limits.seconds + STARTING)
         with (folder / "printed").open("rb") as file:
             text = file.read(4 * PRINTED).decode(errors="replace")
             text = text if len(text) <= PRINTED else text[:PRINTED] + " ... (cut)"
@@ -87,13 +88,20 @@ def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: 
                     answers = [_decoded(each["returned"], file) for each in answer["answers"]]
             touched = [each["touched"] for each in answer.get("answers", [])]
             return Outcome(answers, touched, answer if "problem" in answer else {}, text, answer.get("changed", []))
-        stuck = (folder / "stuck").read_text(errors="replace") if (folder / "stuck").exists() else ""
-    return Outcome(None, [], _ended(status, stuck, limits), text, [])
+        if not (folder / "stuck").exists():  # it did not come to the reader's code
+            why = next(iter(text.splitlines()[-1:]), f"status {status}")
+            raise HandgradError(f"the process that runs your code could not be started: {why}")
+        stuck = (folder / "stuck").read_text(errors="replace")
+    return Outcome(None, [], _ended(status, stuck, exercise.file, limits), text, [])
 
 
 def python(script: Path, *arguments: Path) -> list[str]:
-    """The command that runs a script apart from the user's settings and from the folder that it is in."""
-    return [sys.executable, "-I", "-X", "utf8", str(script), *map(str, arguments)]
+    """The command that runs a script apart from the user's settings, and from the folder that it is in.
+
+    Its last argument is where NumPy is: not always where Python looks by itself.
+    """
+    numpy = Path(np.__file__).parents[1]
+    return [sys.executable, "-I", "-u", "-X", "utf8", str(script), *map(str, (*arguments, numpy))]
 
 
 def environment() -> dict[str, str]:
@@ -117,7 +125,7 @@ def given_forwards(module: str) -> dict[str, str]:
 _running: set["subprocess.Popen[Any]"] = set()
 
 
-def _started(folder: Path, printed: IO[bytes], seconds: float) -> int | None:
+def _run_child(folder: Path, printed: IO[bytes], seconds: float) -> int | None:
     """The status in which the child ended; None where it took too long."""
     process = subprocess.Popen(
         python(CHILD, folder),
@@ -139,7 +147,7 @@ def _started(folder: Path, printed: IO[bytes], seconds: float) -> int | None:
 
 
 def end(process: "subprocess.Popen[Any]") -> None:
-    """Whatever is left of it, and of what it started."""
+    """Whatever is left of it, and, but for Windows, of what it started: its group, which outlives it."""
     if sys.platform == "win32":
         process.kill()
     else:
@@ -173,9 +181,9 @@ def _decoded(value: dict[str, Any], arrays: Mapping[str, Array]) -> Any:
     return Other(value["other"])
 
 
-def _ended(status: int | None, stuck: str, limits: Limits) -> dict[str, Any]:
+def _ended(status: int | None, stuck: str, file: str, limits: Limits) -> dict[str, Any]:
     """Why a process ended without an answer: its time was up, or it was no longer there."""
-    line = next(iter(re.findall(r'File "yours\.py", line (\d+)', stuck)), None)
+    line = next(iter(re.findall(rf'File "{re.escape(file)}", line (\d+)', stuck)), None)
     at = {"line": int(line)} if line else {}
     if status is None or "Timeout" in stuck:
         return {"problem": "time", "seconds": limits.seconds, **at}

@@ -9,7 +9,8 @@ from .common import inputs_as_in_library, of_catalogue
 def _head(make: Maker) -> Problem:
     B, T, C, H, S, _ = make.sizes
     D = C // H
-    return Problem({"q": make.normal(B, T, D), "k": make.normal(B, S, D), "v": make.normal(B, S, D)})
+    inputs = {"q": make.normal(B, T, D), "k": make.normal(B, S, D), "v": make.normal(B, S, D)}
+    return Problem(inputs, axes={"S": S})
 
 
 SOFTMAXED = "softmax_backward(dweights, weights)"
@@ -36,10 +37,10 @@ ATTENTION_HEAD = Exercise(
             "it.",
         ),
         Mistake(
-            "values_before_the_weights",
+            "dv_of_dscores",
             right="dv = weights.swapaxes(-1, -2) @ dy",
             wrong="dv = softmax_backward(dy @ v.swapaxes(-1, -2), weights).swapaxes(-1, -2) @ dy",
-            why="The values met the weights as they came out of softmax: dv uses the weights, and not their gradient.",
+            why="The values met the weights as they came out of softmax: dv uses the weights, and not dscores.",
         ),
         Mistake(
             "softmax_arguments_exchanged",
@@ -55,7 +56,8 @@ def _vectors(make: Maker) -> Problem:
     """Two, three or four axes."""
     B, T, C, H, S, _ = make.sizes
     front = {1: (), 3: (B,)}.get(B, (B, H))
-    return Problem({"q": make.normal(*front, T, C // H), "k": make.normal(*front, S, C // H)})
+    inputs = {"q": make.normal(*front, T, C // H), "k": make.normal(*front, S, C // H)}
+    return Problem(inputs, axes={"S": S})
 
 
 SCALE = Exercise(
@@ -144,7 +146,7 @@ ATTENTION_FROM_OUTPUT = Exercise(
             why="exp(masked) are no weights yet: their row does not add up to 1. What is logsumexp for?",
         ),
         Mistake(
-            "scale_forgotten_for_the_keys",
+            "dk_without_the_scale",
             right="scale * dscores.swapaxes(-1, -2) @ q",
             wrong="dscores.swapaxes(-1, -2) @ q",
             why="The scores were scaled, and dq and dk both carry the factor.",

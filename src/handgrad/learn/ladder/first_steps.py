@@ -7,7 +7,7 @@ from .common import as_in_library
 
 
 def _numbers(make: Maker) -> Problem:
-    """u is far from 0, where another order of rounding would count."""
+    """u is kept far from 0: near it another order of rounding would count."""
     x, w, b = (float(sign * size) for sign, size in zip(make.normal(3), make.generator.uniform(0.5, 2, 3), strict=True))
     return Problem({"x": x, "w": w, "b": b if abs(w * x + b) > 0.3 else b + (1 if b > 0 else -1)})
 
@@ -137,7 +137,7 @@ BROADCASTING = Exercise(
             "ds_of_the_last_sequence",
             right="(dy * x).sum(axis=(0, 2))[:, None]",
             wrong="(dy * x)[-1].sum(axis=1)[:, None]",
-            why="s was added in front of every sequence of the batch, and not only in front of one: sum over B too.",
+            why="Every sequence of the batch was scaled by s, and not the last alone: sum over B too.",
         ),
         Mistake(
             "ds_of_the_first_sequence",
@@ -197,7 +197,7 @@ MEAN_VARIANCE = Exercise(
             why="This forward divides by C, and not by C - 1: the backward divides by what the forward divided by.",
         ),
         Mistake(
-            "variance_of_the_uncentred",
+            "dmean_through_the_variance",
             right="dvariance[..., None]",
             wrong="(dvariance + dmean)[..., None]",
             why="dmean belongs to the mean alone: only dvariance is multiplied by what the variance's slope is.",

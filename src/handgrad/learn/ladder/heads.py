@@ -2,7 +2,7 @@
 
 from ...proof import making
 from ...proof.making import Maker, Sizes
-from ..exercise import SIZES, Exercise, Mistake, Problem
+from ..exercise import Exercise, Mistake, Problem
 from .common import inputs_as_in_library, of_catalogue
 
 
@@ -156,14 +156,20 @@ GROUPED_SIZES = (
 )
 """F has the number of groups."""
 
+
+def _grouped(make: Maker) -> Problem:
+    G = make.sizes.F
+    return inputs_as_in_library(making.causal_attention(make, groups=G))._replace(axes={"G": G})
+
+
 GROUPED_QUERIES = Exercise(
     "grouped_queries",
     "grouped queries: shared keys",
     {"dq": "B H T D", "dk": "B G T D", "dv": "B G T D"},
-    lambda make: inputs_as_in_library(making.causal_attention(make, groups=make.sizes.F)),
+    lambda make: _grouped(make),
     (
         Mistake(
-            "repeated_heads_not_neighbours",
+            "groups_interleaved",
             right="dx.reshape(B, G, H // G, T, D).sum(axis=2)",
             wrong="dx.reshape(B, H // G, G, T, D).sum(axis=1)",
             why="np.repeat makes k0 k0 k1 k1: copies of one head are neighbours. You summed as if it were k0 k1 k0 k1.",
@@ -176,7 +182,7 @@ GROUPED_QUERIES = Exercise(
             "head g?",
         ),
         Mistake(
-            "groups_averaged",
+            "group_averaged",
             right="dx.reshape(B, G, H // G, T, D).sum(axis=2)",
             wrong="dx.reshape(B, G, H // G, T, D).mean(axis=2)",
             why="Repeating is broadcasting, and its backward a sum over the heads that shared; the mean is H/G "
@@ -203,10 +209,8 @@ ROTARY = Exercise(
             right="dsecond * cos - dfirst * sin",
             wrong="dfirst * sin - dsecond * cos",
             why="That is a mirror and not a turn: in the second line of the transpose cos keeps its sign, and sin "
-            "loses it.",
+            "changes it.",
         ),
     ),
     complex_numbers=True,  # a turn is a product of them
 )
-assert all(sizes.H % sizes.F == 0 for sizes in GROUPED_SIZES)
-assert all((sizes.C // sizes.H) % 2 == 0 for sizes in SIZES)

@@ -152,7 +152,7 @@ def _key(name: str) -> str:
 def _block(make: Maker) -> Problem:
     case = making.block(make)
     p = {_key(BLOCK_NAMES[name]): x for name, x in case.inputs.items() if name != "x"}
-    return Problem({"x": case.inputs["x"], "p": p, "H": make.sizes.H}, case, BLOCK_NAMES)
+    return Problem({"x": case.inputs["x"], "p": p, "H": make.sizes.H}, case, names=BLOCK_NAMES)
 
 
 BLOCK = Exercise(
@@ -182,7 +182,7 @@ BLOCK = Exercise(
             "feed-forward layer too.",
         ),
         Mistake(
-            "dw_o_of_the_normalised_input",
+            "dw_o_of_the_input",
             right="linear_backward(dh, (merged, ",
             wrong="linear_backward(dh, (normed, ",
             why="Which tensor did the forward multiply by w_o?",
@@ -231,7 +231,7 @@ def _gpt(make: Maker) -> Problem:
     shorter = max(1, make.sizes.T - 1)  # than the context
     given = {name: x[:, :shorter] for name, x in case.integers.items()}
     inputs = {**given, "p": as_exercise_has_them(case.inputs), "H": make.sizes.H}
-    return Problem(inputs, case._replace(given={**case.given, **given}), GPT_NAMES)
+    return Problem(inputs, case._replace(given={**case.given, **given}), names=GPT_NAMES)
 
 
 GPT = Exercise(
@@ -247,7 +247,7 @@ GPT = Exercise(
             why="You meet the last block first, so that its gradients are the *last* of the list.",
         ),
         Mistake(
-            "positions_next_to_the_unused",
+            "positions_at_the_end_of_the_table",
             right='dp["position"][: dx.shape[1]]',
             wrong='dp["position"][len(dp["position"]) - dx.shape[1] :]',
             why="The first T rows of the table were used, and the last ones were not.",

@@ -11,7 +11,7 @@ from .common import as_in_library, of_catalogue
 
 def _row(make: Maker) -> Problem:
     exponentials = np.exp(make.normal(make.sizes.C))
-    return Problem({"y": exponentials / exponentials.sum()})
+    return Problem({"y": exponentials / exponentials.sum()}, axes={"N": make.sizes.C})
 
 
 WHOLE = "np.diag(y) - np.outer(y, y)"
@@ -54,10 +54,10 @@ SOFTMAX_JACOBIAN = Exercise(
             why="What comes of the denominator has a minus: a larger z[j] makes all others smaller.",
         ),
         Mistake(
-            "jacobian_of_one_row_only",
+            "jacobian_of_squares",
             right="np.diag(y) - np.outer(y, y)",
             wrong="y * (np.eye(len(y)) - y)",
-            why="Off the diagonal stands y[i] y[j], a product of two different ones: see np.outer.",
+            why="Off the diagonal stands -y[i] y[j], with a product of two different ones: see np.outer.",
         ),
     ),
     function="softmax_jacobian",
@@ -70,7 +70,7 @@ def _rows(make: Maker) -> Problem:
     B, T, _, H, _, V = make.sizes
     front = {1: (), 2: (T,), 3: (B, T)}.get(B, (B, H, T))
     z = make.normal(*front, V)
-    return Problem({"z": z}, twin=Case(softmax_forward, softmax_backward, {"z": z}))
+    return Problem({"z": z}, Case(softmax_forward, softmax_backward, {"z": z}), axes={"N": V})
 
 
 SOFTMAX = Exercise(

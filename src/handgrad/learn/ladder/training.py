@@ -174,7 +174,7 @@ ACCUMULATION = Exercise(
             "divided_by_the_parts_too",
             right=SHARES,
             wrong="count / sum(counts) / len(counts)",
-            why="The shares add up to 1 already: the number of parts has no place in it.",
+            why="The shares add up to 1 already: the number of parts has no place in them.",
         ),
         Mistake(
             "only_the_loss_is_weighted",

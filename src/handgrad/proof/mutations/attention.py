@@ -36,7 +36,7 @@ CAUSAL_ATTENTION = (
         causal_attention_backward,
         right="return dq, dk, dv",
         wrong="return dq, dk * scale, dv",
-        why="The cached q is scaled already; multiplied by it, dk has its factor 1/√D.",
+        why="dk has its factor 1/√D already: it is in dscores, or, where q was scaled, in the q that was kept.",
     ),
     Mutation(
         "scores_without_the_scale",

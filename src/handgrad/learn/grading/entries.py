@@ -1,0 +1,90 @@
+"""What a single entry of a gradient depends on."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...layers import Array
+from ..exercise import Exercise, Question
+from .judge import tensors
+
+ENTRIES = 4000
+"""Numbers that are moved, one by one, to see what an entry depends on; where there are more, nothing is said of it."""
+
+
+def dependencies(exercise: Exercise, question: Question, name: str, index: tuple[int, ...]) -> list[str]:
+    """The parts of the arguments that an entry of the right answer depends on, found by moving each number.
+
+    A cache within the cache is told as a whole.
+    """
+    names = exercise.argument_names()
+    arguments = _movable(question.arguments)
+    leaves = [
+        (called, x)
+        for (argument, given), value in zip(names.items(), arguments, strict=True)
+        for called, item in (zip(given, value, strict=True) if len(given) > 1 else [(given[0], value)])
+        for x in _arrays(item)
+    ]
+    if sum(x.size for _, x in leaves) > ENTRIES:
+        return []
+
+    def entry() -> float:
+        return float(tensors(exercise.right(*copy.deepcopy(arguments)), exercise.returns)[name][index])
+
+    here = entry()
+    plain = Counter(called for called, _ in leaves)
+    found: dict[str, None] = {}  # in their order, each once
+    for called, x in leaves:
+        moved = np.zeros(x.shape, bool)
+        for at in np.ndindex(x.shape):
+            was = x[at]
+            x[at] = was + 1e-2 * (1 + abs(was))
+            moved[at] = abs(entry() - here) > 1e-9 * (1 + abs(here))
+            x[at] = was
+        if moved.any():
+            found[part(called, moved) if plain[called] == 1 else called] = None
+    return list(found)
+
+
+def _movable(value: Any) -> Any:
+    """A copy in which the numbers, too, are arrays that can be written to."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_movable, value))
+    if isinstance(value, dict):
+        return {name: _movable(item) for name, item in value.items()}
+    return np.array(value) if isinstance(value, float | np.ndarray) else value
+
+
+def _arrays(value: Any) -> Iterator[Array]:
+    """The arrays of floating numbers in an argument."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _arrays(item)
+
+
+def part(label: str, where: Array) -> str:
+    """The marked entries as a slice, such as dy[0, :, 2]; where they are none, as their number and the first."""
+    if not where.ndim:
+        return label
+    sets = [sorted(set(axis.tolist())) for axis in np.nonzero(where)]
+    if where[np.ix_(*sets)].all():
+        return f"{label}[{', '.join(_slice(chosen, length) for chosen, length in zip(sets, where.shape, strict=True))}]"
+    first = ", ".join(map(str, np.argwhere(where)[0].tolist()))
+    return f"{np.count_nonzero(where)} entries of {label}, the first of them [{first}]"
+
+
+def _slice(chosen: Sequence[int], length: int) -> str:
+    first, last = chosen[0], chosen[-1]
+    if len(chosen) == length > 1:
+        return ":"
+    if len(chosen) == 1:
+        return str(first)
+    if len(chosen) == last - first + 1:
+        return f"{first or ''}:{last + 1 if last + 1 < length else ''}"
+    return f"[{', '.join(map(str, chosen))}]"
