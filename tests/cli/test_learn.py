@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,58 @@ def test_what_has_passed_cannot_be_written_down(inside: Cli, monkeypatch: pytest
     assert "your progress could not be written down" in result.output
 
 
+def test_what_has_passed_cannot_even_be_locked(inside: Cli) -> None:
+    """What was found is shown all the same, once."""
+    Path(".progress.json.lock").unlink(missing_ok=True)
+    Path(".progress.json.lock").mkdir()
+    solve("chain_rule")
+    result = inside("learn")
+    assert result.status == 0
+    assert result.output.count("✓") == 1
+    assert result.output.count("your progress could not be written down") == 1
+    assert FIRST.hints[0][:20] in inside("learn", "hint").output
+
+
+def test_a_changed_forward_is_noted(inside: Cli) -> None:
+    text = find("softmax").solved.replace("exponentials / exp", "2 * exponentials / exp")
+    Path(find("softmax").file).write_text(text, encoding="utf-8")
+    for arguments in (["softmax"], ["--all"]):
+        shown = " ".join(inside("learn", "check", *arguments).output.split())
+        assert "softmax_forward is not there as it was given" in shown
+
+
+def test_a_folder_in_the_place_of_a_file(inside: Cli) -> None:
+    Path(FIRST.file).unlink()
+    Path(FIRST.file).mkdir()
+    assert f"{FIRST.file}: not a file" in inside("learn").output
+    assert inside("learn", "check", "--all").status == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its /proc is looked at")
+def test_ctrl_c_leaves_nobody_behind(inside: Cli) -> None:
+    """Endless loops in all files, none of which need be waited for."""
+    for exercise in EXERCISES:
+        text = exercise.unsolved.replace("raise NotImplementedError", "import os, time; time.sleep(10**6)")
+        Path(exercise.file).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "handgrad", "learn", "check", "--all"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not (children := children_of(process.pid)):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        time.sleep(0.05)
+
+
+def children_of(process: int) -> list[int]:
+    found = [path.read_text(encoding="utf-8") for path in Path(f"/proc/{process}/task").glob("*/children")]
+    return [int(child) for line in found for child in line.split()]
+
+
 def test_reset(inside: Cli) -> None:
     Path(SECOND.file).write_text("mine", encoding="utf-8")
     result = inside("learn", "reset", "linear")
@@ -185,7 +238,7 @@ def test_reset(inside: Cli) -> None:
 
 def test_train(inside: Cli) -> None:
     result = inside("learn", "train")
-    assert result.status == 2
+    assert result.status == 1
     assert "linear" in result.errors
     solve(*(exercise.name for exercise in EXERCISES))
     result = inside("learn", "train", "--steps", "20")
@@ -222,6 +275,18 @@ class TestWatch:
             if text in line:
                 return seen
         raise AssertionError(f"{text!r} did not come:\n{seen}")
+
+    def test_what_is_typed(self, inside: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+        typed: queue.SimpleQueue[str] = queue.SimpleQueue()
+        monkeypatch.setattr(sys.modules["handgrad.cli.learn.watch"], "lines_typed", lambda _: typed)
+        for line in ("hint", "nonsense", "list", "check", "quit"):
+            typed.put(f"{line}\n")
+        result = inside("learn", "watch")
+        assert result.status == 0
+        assert "hint 1 of 3" in result.output
+        assert "Type hint, list, check or quit" in result.output
+        assert result.output.count("ex29_accumulation.py") == 1
+        assert result.output.count("Write chain_rule_backward") == 2
 
     @pytest.mark.skipif(sys.platform == "win32", reason="its Ctrl-C is another")
     def test_it_follows_what_is_saved(self, inside: Cli) -> None:
@@ -286,6 +351,19 @@ class TestGrade:
             ("chain_rule", "linear", "bias", "broadcasting"), "passed"
         )
 
+    def test_a_failure_of_ours_costs_one_grade(
+        self, cli: Cli, folders: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise ZeroDivisionError("ours")
+
+        monkeypatch.setattr(sys.modules["handgrad.learn.grading.grade"], "diagnose", fails)
+        result = cli("learn", "grade", *folders, "--only", "chain_rule,linear", "--csv", "c")
+        assert result.status == 0
+        rows = [line.split(",") for line in Path("c").read_text(encoding="utf-8").splitlines()]
+        assert rows[1][3:] == ["passed", "passed"]
+        assert rows[2][3:] == ["unwritten", "wrong: grader"]
+
     def test_what_is_odd_costs_no_other_grade(self, cli: Cli, folders: list[str]) -> None:
         """Markup and characters that cannot be written, in names and in messages; a file, and an empty folder."""
         Path("a[").mkdir()
@@ -326,7 +404,8 @@ class TestGrade:
 def test_nothing_is_left_behind(inside: Cli, tmp_path: Path) -> None:
     """No temporary file, and no process, after a reader's code was ended."""
     above, marker, _ = FIRST.unsolved.partition(YOURS)
-    code = f"{above}{marker}:\n    import subprocess\n    subprocess.Popen(['sleep', '3217'])\n    return 1\n"
+    number = f"3217.{os.getpid()}"  # nobody else's
+    code = f"{above}{marker}:\n    import subprocess\n    subprocess.Popen(['sleep', '{number}'])\n    return 1\n"
     Path(FIRST.file).write_text(code, encoding="utf-8")
     assert inside("learn").status == 1
     assert {path.name for path in Path().iterdir()} == {
@@ -337,4 +416,4 @@ def test_nothing_is_left_behind(inside: Cli, tmp_path: Path) -> None:
     }
     if shutil.which("pgrep"):
         time.sleep(0.2)
-        assert subprocess.run(["pgrep", "-f", "sleep 3217"], check=False, capture_output=True).returncode == 1
+        assert subprocess.run(["pgrep", "-f", f"sleep {number}"], check=False, capture_output=True).returncode == 1

@@ -1,6 +1,6 @@
 """What is said of a wrong gradient: the catalogue's sentence, a relation, or the first wrong entry and its inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -99,10 +99,10 @@ def test_two_mistakes_at_once_are_told_one_by_one() -> None:
     whys = {mutation.name: mutation.why for mutation in MUTATIONS}
     assert whys["layer_norm_without_the_mean_route"] in found.text
     assert whys["dgamma_without_x_hat"] in found.text
-    assert "Something else" not in found.text
+    assert "does not explain" not in found.text
     for answer in answers:
         answer["dbeta"] = np.cos(answer["dbeta"])
-    assert diagnosis(exercise, questions, answers).text.endswith("Something else is wrong with dbeta.")
+    assert diagnosis(exercise, questions, answers).text.endswith("That does not explain dbeta, which is wrong as well.")
 
 
 def test_a_mistake_that_one_case_contradicts_is_not_named() -> None:
@@ -126,15 +126,16 @@ def test_zeros_are_not_mistaken_for_another_tensor() -> None:
         answer["dw_q"] = 0 * answer["dw_q"]
     assert mistaken_for(evidence(exercise, questions, answers)) == {"dw_k": "dw_v"}
     found = diagnosis(exercise, questions, answers)
-    assert found.text == "Your dw_k is the right dw_v.\nSomething else is wrong with dw_q."
+    assert found.text == "Your dw_k is the right dw_v.\nYour dw_q is wrong: it is zero."
 
 
 def test_factors_by_the_lengths_that_fit_all_cases() -> None:
-    for name, tensor, factor, said in [
+    factors: list[tuple[str, str, Callable[[Mapping[str, int]], float], str]] = [
         ("grouped_queries", "dk", lambda sizes: sizes["H"], "times H"),
         ("linear", "dx", lambda sizes: 1 / (sizes["B"] * sizes["T"]), "times 1/(B·T)"),
         ("linear", "dx", lambda sizes: sizes["F"] ** 0.5, "times √F"),
-    ]:
+    ]
+    for name, tensor, factor, said in factors:
         exercise = find(name)
         questions = exercise.questions(0)
         answers = answers_of(exercise)
@@ -184,7 +185,7 @@ def test_the_first_wrong_entry_and_what_it_depends_on() -> None:
     text = diagnosis(exercise, questions, answers).text
     assert f"dw[2, 0] is {mine[2, 0]:.6g}, and should be {right[2, 0]:.6g}." in text
     assert f"{mine.size - 2 * mine.shape[1]} of {mine.size} are wrong" in text
-    assert "The right one depends on dy[0, :, 0], x[0, :, 2]." in text
+    assert "The right one changes with dy[0, :, 0], x[0, :, 2]." in text
 
 
 def test_dependencies_by_the_names_that_the_file_has() -> None:

@@ -2,10 +2,12 @@
 
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from handgrad import HandgradError
 from handgrad.learn import EXERCISES, Exercise, Grade, Limits, find, grade
 from handgrad.learn.exercise import YOURS, with_mistake
 
@@ -218,15 +220,19 @@ def test_right_answers_in_another_order() -> None:
     assert "It is the right dw: return dx, dw, in this order." in found.message
     solution = textwrap.dedent(find("causal_attention").solution).replace("return dq, dk, dv", "return dq, dv, dk")
     found = graded("causal_attention", solution)
-    assert found.headline == "Your dk is the right dv and your dv is the right dk: return dq, dk, dv, in this order."
+    assert found.headline == "You returned dq, dv, dk: return dq, dk, dv, in this order."
 
 
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("bias", "return dy, dy.sum(axis=0)", "It is not summed over axis 0 (of length 5)."),
+        ("bias", "return dy, dy.sum(axis=0)", "It must still be summed over its axis 0 (of length 5)."),
         ("linear", "return dy @ w.T, np.einsum('btc,btf->fc', x, dy)", "Its axes are in the order F C."),
-        ("broadcasting", "return dy * s, (dy * x).sum(axis=(0, 2))", "It has the right numbers in the shape (5,)."),
+        (
+            "broadcasting",
+            "return dy * s, (dy * x).sum(axis=(0, 2))",
+            "An axis of length 1 makes the difference: keepdims?",
+        ),
     ],
 )
 def test_a_wrong_shape_in_words(name: str, code: str, said: str) -> None:
@@ -327,6 +333,38 @@ class TestMisbehaviour:
         found = graded("softmax", "print('∂L/∂z')\nreturn y * (dy - (dy * y).sum(axis=-1, keepdims=True))")
         assert found.passed
         assert found.printed.startswith("∂L/∂z")
+
+    def test_what_was_printed_before_it_was_ended(self) -> None:
+        for code in ("while True: pass", "import ctypes\nctypes.string_at(0)"):
+            found = graded("softmax", f"print('so far')\n{code}", limits=Limits(seconds=1))
+            assert found.printed.startswith("so far")
+
+    def test_each_process_has_one_thread(self) -> None:
+        code = "import os\nprint(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OMP_NUM_THREADS'])\nreturn dy"
+        assert graded("softmax", code).printed.startswith("1 1")
+
+    def test_numpy_that_python_does_not_find_by_itself(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """As after `pip install --user`, or with PYTHONPATH: an interpreter that has no packages of its own."""
+        bare = Path(sys.base_prefix) / "bin" / "python3"
+        if not bare.exists():
+            pytest.skip("there is no interpreter beside that of the environment")
+        monkeypatch.setattr(sys, "executable", str(bare))
+        assert grade(find("softmax"), find("softmax").solved, "mine.py", seed=0).passed
+
+    def test_a_process_that_cannot_start_is_not_the_readers_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("handgrad.learn.grading.run.CHILD", Path("nowhere.py"))
+        with pytest.raises(HandgradError, match=r"could not be started: .*nowhere\.py"):
+            graded("softmax", "return dy")
+
+    def test_many_large_answers_are_told_by_their_shape(self) -> None:
+        found = graded("linear", "return [np.zeros((900, 1000)), np.zeros((900, 1000))]")
+        assert found.kind == "shape" or "array of shape (900, 1000)" in found.headline
+
+    def test_nan_is_told(self) -> None:
+        found = graded("linear", "dx = dy @ w.T\ndx[0, 0, 2] = np.nan\nreturn dx, np.einsum('btc,btf->cf', x, dy)")
+        assert found.headline.startswith("Your dx has nan or infinity in 1 of ")
+        assert "the first at [0, 0, 2]" in found.headline
+        assert "dx  not finite" in found.message
 
     def test_a_thread_that_goes_on_is_not_waited_for(self) -> None:
         code = "import threading, time\nthreading.Thread(target=time.sleep, args=(900,)).start()\n"

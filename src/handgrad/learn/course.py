@@ -31,10 +31,15 @@ class Course:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / PROGRESS_FILE).exists():
-            advice = "`handgrad learn start DIR` writes one, and the other commands are given in that folder"
             if any((folder / exercise.file).exists() for exercise in EXERCISES):
-                advice = "the exercises are: `handgrad learn start .` and `handgrad learn check --all` go on with them"
-            raise HandgradError(f"{folder.resolve()}: no course here ({PROGRESS_FILE} is missing); {advice}")
+                raise HandgradError(
+                    f"{folder.resolve()}: {PROGRESS_FILE} is missing; `handgrad learn start .` makes a new one, then "
+                    "`handgrad learn check --all` finds out what has passed"
+                )
+            raise HandgradError(
+                f"{folder.resolve()}: no course here; `handgrad learn start DIR` writes one, and the other commands "
+                "are given in that folder"
+            )
         self.folder = folder
         self._read()
 

@@ -30,6 +30,6 @@ def solution(
         typer.confirm(f"{left}Show the solution of {exercise.name}?", abort=True)
     code = textwrap.dedent(exercise.solution).rstrip()
     if console.is_terminal:
-        console.print(Syntax(code, "python", background_color="default"))
+        console.print(Syntax("", "python", background_color="default").highlight(code), soft_wrap=True, end="")
     else:
         print(code)

@@ -38,7 +38,7 @@ def train(steps: Annotated[int, typer.Option(min=1, help="Updates.")] = STEPS) -
         with contextlib.suppress(OSError):
             folder.rmdir()  # nothing was written
         raise
-    _show(trained, folder)
+    _show(trained, folder, steps)
 
 
 def _follow(course: Course, console: Console, steps: int) -> Trained:
@@ -74,7 +74,7 @@ def _refuse_unless_passed(course: Course, console: Console) -> None:
     grades = list(grade_files([(exercise, course.path(exercise)) for exercise in unknown], any_seed()))
     remember(course, console, grades)
     if left := [found.exercise.name for found in grades if not found.passed]:
-        raise TrainingError(f"your functions are put together when they are right; not yet: {', '.join(left)}")
+        raise TrainingError(f"these must pass first: {', '.join(left)}")
 
 
 def _new_folder() -> Path:
@@ -85,12 +85,12 @@ def _new_folder() -> Path:
     return folder
 
 
-def _show(trained: Trained, folder: Path) -> None:
+def _show(trained: Trained, folder: Path, steps: int) -> None:
     guess = math.log(trained.model.config.vocabulary)
     sample = trained.model.generate(PROMPT, tokens=250, temperature=0.5, seed=4)
     print(
         f"\nOn held-out text your model is at {trained.loss:.3f} nats a character; a mere guess is at {guess:.3f}."
         f"\nA sample:\n\n{PROMPT}{sample}\n\n"
-        f"Every gradient of this model was yours. More steps, better text: handgrad learn train --steps {4 * STEPS}\n"
+        f"Every gradient of this model was yours. More steps, better text: handgrad learn train --steps {4 * steps}\n"
         f'Next:  handgrad generate {folder} --prompt "{PROMPT}"'
     )

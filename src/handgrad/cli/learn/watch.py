@@ -27,7 +27,7 @@ def watch() -> None:
     """
     course, console = here(), course_console()
     seed = any_seed()  # the same numbers at each save, to be compared with those before
-    typed = _lines() if sys.stdin is not None and sys.stdin.isatty() and console.is_terminal else queue.SimpleQueue()
+    typed = lines_typed(console)
     try:
         _watch(course, console, seed, typed)
     except KeyboardInterrupt:
@@ -98,13 +98,14 @@ def _stamps(course: Course) -> Stamps:
     return stamps
 
 
-def _lines() -> "queue.SimpleQueue[str]":
-    """What is typed, line by line, without waiting for it."""
+def lines_typed(console: Console) -> "queue.SimpleQueue[str]":
+    """What is typed at a terminal, line by line, without waiting for it."""
     typed: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
         for line in sys.stdin:
             typed.put(line)
 
-    threading.Thread(target=read, daemon=True).start()
+    if console.is_terminal and sys.stdin is not None and sys.stdin.isatty():
+        threading.Thread(target=read, daemon=True).start()
     return typed

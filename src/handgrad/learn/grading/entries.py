@@ -21,7 +21,7 @@ def dependencies(exercise: Exercise, question: Question, name: str, index: tuple
     A cache within the cache is told as a whole.
     """
     names = exercise.argument_names()
-    arguments = _movable(question.arguments)
+    arguments = _movable(question.arguments, float | np.ndarray if exercise.forward else int | float | np.ndarray)
     leaves = [
         (called, x)
         for (argument, given), value in zip(names.items(), arguments, strict=True)
@@ -49,13 +49,15 @@ def dependencies(exercise: Exercise, question: Question, name: str, index: tuple
     return list(found)
 
 
-def _movable(value: Any) -> Any:
-    """A copy in which the numbers, too, are arrays that can be written to."""
+def _movable(value: Any, kinds: Any) -> Any:
+    """A copy in which the numbers of these kinds, too, are arrays that can be written to."""
     if isinstance(value, tuple | list):
-        return type(value)(map(_movable, value))
+        return type(value)(_movable(item, kinds) for item in value)
     if isinstance(value, dict):
-        return {name: _movable(item) for name, item in value.items()}
-    return np.array(value) if isinstance(value, float | np.ndarray) else value
+        return {name: _movable(item, kinds) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return np.array(value, float) if isinstance(value, kinds) else value
 
 
 def _arrays(value: Any) -> Iterator[Array]:

@@ -66,24 +66,47 @@ def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequenc
 
 
 def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
-    """Why the answers are wrong: the surest thing that there is to say."""
+    """Why the answers are wrong: the surest thing that there is to say of each tensor."""
     names = seen.names
+    if text := _not_finite(seen):
+        return Diagnosis("", text)
     taken = mistaken_for(seen)
     found = explaining(mistakes, seen)
     explained = [name for _, several in found for name in several]
+    said, mistake = [], ""
     if len(taken) > len(explained) or (len(taken) == len(names) and len(found) > 1):
-        return Diagnosis("one_for_another", _one_for_another(seen.exercise, taken) + _and_more(names, taken))
-    if found:
-        said = [
-            f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}" for known, several in found
-        ]
-        return Diagnosis(found[0][0].name, "\n".join(said) + _and_more(names, explained))
-    if max(worst for errors in seen.amiss for worst in errors.values()) < NEARLY:
+        said.append(_one_for_another(seen.exercise, taken))
+        mistake, told = "one_for_another", set(taken)
+    else:
+        for known, several in found:
+            said.append(f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}")
+        mistake, told = found[0][0].name if found else "", set(explained)
+    rest = [name for name in names if name not in told]
+    if rest and max(max(errors.get(name, 0.0) for errors in seen.amiss) for name in rest) < NEARLY:
         why = "was a constant cut short, or a derivative taken numerically?"
-        return Diagnosis("", f"{_subject(names)} nearly right, but not to the last digits: {why}")
-    if words := related(seen, names[0]):
-        return Diagnosis("", f"Your {names[0]} is wrong: {words}.")
-    return Diagnosis("", _first_entry(seen, names[0]))
+        said.append(f"{_subject(rest)} nearly right, but not to the last digits: {why}")
+        rest = []
+    relations: dict[str, list[str]] = {}
+    for name in rest:
+        relations.setdefault(related(seen, name), []).append(name)
+    unexplained = relations.pop("", [])
+    said += [f"{_subject(several)} wrong: {words}." for words, several in relations.items()]
+    if unexplained and said:
+        said.append(f"That does not explain {_listed(unexplained)}, which {_are(unexplained)} wrong as well.")
+    elif unexplained:
+        said.append(_first_entry(seen, unexplained[0]))
+    return Diagnosis(mistake, "\n".join(said))
+
+
+def _not_finite(seen: Evidence) -> str:
+    """Where the first tensor that holds nan or infinity has it; empty where none does."""
+    for name in seen.names:
+        for mine in seen.answers:
+            bad = np.argwhere(~np.isfinite(mine[name]))
+            if len(bad):
+                at = f", the first at [{', '.join(map(str, bad[0].tolist()))}]" if mine[name].ndim else ""
+                return f"Your {name} has nan or infinity in {len(bad)} of {mine[name].size} entries{at}."
+    return ""
 
 
 def mistaken_for(seen: Evidence) -> dict[str, str]:
@@ -100,15 +123,11 @@ def mistaken_for(seen: Evidence) -> dict[str, str]:
 
 
 def _one_for_another(exercise: Exercise, taken: Mapping[str, str]) -> str:
+    if len(taken) > 1 and taken.keys() <= exercise.returns.keys():
+        returned = ", ".join(taken.get(name, name) for name in exercise.returns)
+        return f"You returned {returned}: return {', '.join(exercise.returns)}, in this order."
     facts = " and ".join(f"your {name} is the right {other}" for name, other in taken.items())
-    reordered = len(taken) > 1 and taken.keys() <= exercise.returns.keys()
-    order = f": return {', '.join(exercise.returns)}, in this order" if reordered else ""
-    return f"{facts[0].upper()}{facts[1:]}{order}."
-
-
-def _and_more(names: Sequence[str], told: Iterable[str]) -> str:
-    rest = [name for name in names if name not in set(told)]
-    return f"\nSomething else is wrong with {_listed(rest)}." if rest else ""
+    return f"{facts[0].upper()}{facts[1:]}."
 
 
 def related(seen: Evidence, name: str) -> str:
@@ -238,7 +257,11 @@ def _all_same(known: Known, seen: Evidence, n: int, names: Iterable[str]) -> boo
 
 
 def _subject(names: Sequence[str]) -> str:
-    return f"Your {_listed(names)} {'are' if len(names) > 1 else 'is'}"
+    return f"Your {_listed(names)} {_are(names)}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -247,16 +270,18 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _first_entry(seen: Evidence, name: str) -> str:
-    """In the smallest case, but for one position alone, where much is zero."""
+    """In the smallest case that is about as wrong as any, of more than one position, if there is one."""
+    worst = max(errors.get(name, 0.0) for errors in seen.amiss)
 
-    def size(n: int) -> tuple[bool, int]:
-        return seen.questions[n].sizes["T"] == 1, sum(x.size for x in seen.rights[n].values())
+    def preferred(n: int) -> tuple[bool, bool, int]:
+        size = sum(x.size for x in seen.rights[n].values())
+        return seen.questions[n].sizes["T"] == 1, seen.amiss[n][name] < worst / 1000, size
 
-    n = min(seen.failed(name), key=size)
+    n = min(seen.failed(name), key=preferred)
     mine, right = seen.answers[n][name], seen.rights[n][name]
-    with np.errstate(all="ignore"):
-        off = ~(np.abs(mine - right) <= BAR * seen.scales[n][name])
-    index = tuple(int(k) for k in np.argwhere(off)[0])
+    off = ~(np.abs(mine - right) <= BAR * seen.scales[n][name])
+    telling = off & (right != 0)  # what should be 0 tells little
+    index = tuple(int(k) for k in np.argwhere(telling if telling.any() else off)[0])
     place = f"{name}[{', '.join(map(str, index))}]" if index else name
     yours, ours = (f"{float(x[index]):.6g}" for x in (mine, right))
     if yours == ours:  # only the later digits differ
@@ -264,4 +289,4 @@ def _first_entry(seen: Evidence, name: str) -> str:
     text = f"The first wrong entry: {place} is {yours}, and should be {ours}."
     share = f" {np.count_nonzero(off)} of {off.size} are wrong." if off.size > 1 else ""
     needed = dependencies(seen.exercise, seen.questions[n], name, index)
-    return text + share + (f"\nThe right one depends on {', '.join(needed)}." if needed else "")
+    return text + share + (f"\nThe right one changes with {', '.join(needed)}." if needed else "")

@@ -19,6 +19,8 @@ from .run import Limits, Outcome, end_all, run
 State = Literal["passed", "unwritten", "wrong", "missing"]
 MOST = 6
 """Tensors that are all listed; where there are more, only the wrong ones."""
+ROWS = 12
+"""Tensors that are listed at the most."""
 SHAPELY = ("ValueError", "IndexError", "TypeError", "AxisError", "LinAlgError", "MemoryError")
 """Exceptions that may be a matter of shapes."""
 
@@ -27,8 +29,8 @@ class Grade(NamedTuple):
     exercise: Exercise
     state: State
     kind: str = ""
-    """Of what is wrong, in the order in which it is looked for: unreadable, syntax, complex, missing, exception, time,
-    crash, returned, shape, dtype, touched, values; todo where nothing was written; grader where we failed."""
+    """Of what is wrong, in the order in which it is looked for: unreadable, syntax, complex, no_function, exception,
+    time, crash, returned, shape, dtype, touched, values; todo where nothing was written; grader where we failed."""
     headline: str = ""
     """What is wrong, in a line."""
     message: str = ""
@@ -127,7 +129,7 @@ def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Fi
     at = f"{path}:{line}: {lines[line - 1].strip()}" if 0 < line <= len(lines) else ""
     match kind:
         case "missing":
-            return Finding(kind, f"there is no function {exercise.function}")
+            return Finding("no_function", f"there is no function {exercise.function}")
         case "complex":
             why = "complex numbers are refused here: they are the tool of numerical derivatives"
             return Finding(kind, why, before=at, after="Write the derivative in real numbers.")
@@ -186,8 +188,13 @@ def _shape_in_words(exercise: Exercise, question: Question, answer: Any, name: s
     for other, x in right.items():
         if other != name and x.shape == mine[name].shape and not wrong({other: mine[name]}, {other: x}):
             return f"It is the right {other}: return {', '.join(exercise.returns)}, in this order."
+    found, wanted = mine[name], right[name]
+    if found.size == wanted.size and not wrong({name: found.reshape(wanted.shape)}, {name: wanted}):
+        ones = " An axis of length 1 makes the difference: keepdims?" if 1 in found.shape + wanted.shape else ""
+        return f"It has the right numbers.{ones}"
     axes = exercise.returns.get(name, "").split()
-    words = relation(mine[name], right[name], axes, BAR, {}) if len(axes) == right[name].ndim else None
+    words = relation(found, wanted, axes, BAR, {}) if len(axes) == wanted.ndim else None
+    words = words and words.replace("it is not summed over", "it must still be summed over its")
     return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
@@ -218,7 +225,9 @@ def _table(seen: Evidence) -> str:
     worst = {name: max(errors.get(name, 0.0) for errors in seen.amiss) for name in seen.rights[0]}
     shown = worst if len(worst) <= MOST else {name: error for name, error in worst.items() if error}
     width = max(map(len, shown))
-    lines = [f"{name:{width}}  {_off_by(error)}" for name, error in shown.items()]
+    lines = [f"{name:{width}}  {_off_by(error)}" for name, error in shown.items()][:ROWS]
+    if len(shown) > ROWS:
+        lines.append(f"... and {len(shown) - ROWS} more")
     if rest := len(worst) - len(shown):
         lines.append(f"The other {rest} are right.")
     failed = [question.sizes for question, errors in zip(seen.questions, seen.amiss, strict=True) if errors]
@@ -232,9 +241,11 @@ def _table(seen: Evidence) -> str:
 def _off_by(error: float) -> str:
     if not error:
         return "right"
-    return f"off by {100 * error:.3g} %" if math.isfinite(error) else "not finite"
+    if error > 10:
+        return f"off by {error:.3g} times its size" if math.isfinite(error) else "not finite"
+    return f"off by {100 * error:.3g} %"
 
 
 def _sizes(exercise: Exercise, question: Question) -> str:
-    letters = dict.fromkeys(letter for axes in exercise.returns.values() for letter in axes.split())
-    return ", ".join(f"{letter} = {question.sizes[letter]}" for letter in letters if letter in question.sizes)
+    sizes = question.sizes
+    return ", ".join(f"{letter} = {sizes[letter]}" for letter in exercise.letters if letter in sizes)

@@ -47,6 +47,12 @@ RELU = Exercise(
             wrong="np.maximum(dy, 0) * (y > 0)",
             why="A gradient may be negative: it passes where x did, with its sign.",
         ),
+        Mistake(
+            "upstream_gradient_dropped",
+            right="dy * (y > 0)",
+            wrong="1.0 * (y > 0)",
+            why="That is the slope of y; the gradient is dy times the slope.",
+        ),
     ),
 )
 
@@ -161,6 +167,12 @@ GELU = Exercise(
             right="x / 2 * (1",
             wrong="x * (1",
             why="In front of the bracket stands x/2, and it does so in the second term of the slope as well.",
+        ),
+        Mistake(
+            "upstream_gradient_dropped",
+            right="return dy * (",
+            wrong="return 1 * (",
+            why="That is the slope of y; the gradient is dy times the slope.",
         ),
     ),
 )

@@ -48,6 +48,12 @@ ATTENTION_HEAD = Exercise(
             wrong="softmax_backward(weights, dweights)",
             why="softmax_backward takes the gradient first, and then its cache, which is what softmax gave.",
         ),
+        Mistake(
+            "softmax_without_the_row_sum",
+            right="softmax_backward(dweights, weights)",
+            wrong="dweights * weights",
+            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
+        ),
     ),
 )
 
@@ -116,6 +122,25 @@ CAUSAL_ATTENTION = Exercise(
             why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
             "matrix is square, so nothing complains.",
         ),
+        Mistake(
+            "softmax_without_the_row_sum",
+            right="softmax_backward(dweights, weights)",
+            wrong="dweights * weights",
+            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
+        ),
+        Mistake(
+            "dscores_transposed",
+            right="scale_backward(dscores, scale_cache)",
+            wrong="scale_backward(dscores.swapaxes(-1, -2), scale_cache)",
+            why="scale_backward wants dscores as the scores were, queries in rows and keys in columns: it "
+            "transposes by itself.",
+        ),
+        Mistake(
+            "dq_and_dk_swapped",
+            right="return dq, dk, dv",
+            wrong="return dk, dq, dv",
+            why="dq and dk are exchanged: return dq, dk, dv.",
+        ),
     ),
 )
 
@@ -126,7 +151,12 @@ ATTENTION_FROM_OUTPUT = Exercise(
     {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
     lambda make: inputs_as_in_library(making.causal_attention(make)),
     (
-        of_catalogue("softmax_without_the_row_sum", right=" - delta)", wrong=")"),
+        Mistake(
+            "softmax_without_the_row_sum",
+            right=" - delta)",
+            wrong=")",
+            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
+        ),
         Mistake(
             "delta_of_the_values",
             right="(dy * y).sum",
@@ -175,6 +205,30 @@ ATTENTION_FROM_OUTPUT = Exercise(
             wrong="dv = weights @ dy",
             why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
             "matrix is square, so nothing complains.",
+        ),
+        Mistake(
+            "scaled_twice",
+            right="scale * dscores @ k, scale * dscores.swapaxes(-1, -2) @ q",
+            wrong="scale**2 * dscores @ k, scale**2 * dscores.swapaxes(-1, -2) @ q",
+            why="√D divided the scores once: dq and dk carry 1/√D once each, and here it stands twice.",
+        ),
+        Mistake(
+            "dk_scaled_twice",
+            right="scale * dscores.swapaxes",
+            wrong="scale**2 * dscores.swapaxes",
+            why="√D divided the scores once: dk carries 1/√D once, and here it stands twice.",
+        ),
+        Mistake(
+            "dq_scaled_twice",
+            right="return scale * dscores @ k",
+            wrong="return scale**2 * dscores @ k",
+            why="√D divided the scores once: dq carries 1/√D once, and here it stands twice.",
+        ),
+        Mistake(
+            "dq_without_the_scale",
+            right="scale * dscores @ k",
+            wrong="dscores @ k",
+            why="The scores were scaled, and dq and dk both carry the factor.",
         ),
     ),
 )

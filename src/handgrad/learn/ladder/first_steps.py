@@ -145,6 +145,12 @@ BROADCASTING = Exercise(
             wrong="(dy * x)[0].sum(axis=1)[:, None]",
             why="Every sequence of the batch was scaled by s, and not the first alone: sum over B too.",
         ),
+        Mistake(
+            "factors_exchanged",
+            right="dx = dy * s\n    ds = (dy * x)",
+            wrong="dx = dy * x\n    ds = (dy * s)",
+            why="In a product each factor gets the gradient times the *other* factor.",
+        ),
     ),
 )
 
@@ -208,6 +214,18 @@ MEAN_VARIANCE = Exercise(
             "    dx += dmean[..., None] / C",
             wrong="dx = 2 / C * centred * dmean[..., None]\n    dx += dvariance[..., None] / C",
             why="Which of the two gradients belongs to the mean, whose slope is 1/C, and which to the variance?",
+        ),
+        Mistake(
+            "variance_of_squares",
+            right="2 / C * centred * dvariance",
+            wrong="2 / C * centred**2 * dvariance",
+            why="The derivative of a square is twice what was squared, and not the square.",
+        ),
+        Mistake(
+            "mean_route_negative",
+            right="dx += dmean",
+            wrong="dx -= dmean",
+            why="The mean grows with every x: its slope is +1/C.",
         ),
     ),
 )

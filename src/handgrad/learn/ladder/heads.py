@@ -211,6 +211,18 @@ ROTARY = Exercise(
             why="That is a mirror and not a turn: in the second line of the transpose cos keeps its sign, and sin "
             "changes it.",
         ),
+        Mistake(
+            "rotary_halves_exchanged",
+            right="dfirst, dsecond = np.split",
+            wrong="dsecond, dfirst = np.split",
+            why="The first half of dy belongs to the first coordinates, as in the forward.",
+        ),
+        Mistake(
+            "rotary_turned_forwards",
+            right="dfirst * cos + dsecond * sin, dsecond * cos - dfirst * sin",
+            wrong="dfirst * cos - dsecond * sin, dsecond * cos + dfirst * sin",
+            why="The transpose turns by the opposite angle. Turned forwards again, it is right at position 0 only.",
+        ),
     ),
     complex_numbers=True,  # a turn is a product of them
 )

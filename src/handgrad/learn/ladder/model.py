@@ -94,6 +94,31 @@ SWIGLU = Exercise(
             why="dgate returns through the matrix that made the gate; dw_gate is right, since both have the same x, "
             "and hides it.",
         ),
+        Mistake(
+            "dw_down_of_up",
+            right="linear_backward(dy, down_cache)",
+            wrong="linear_backward(dy, (up, down_cache[1]))",
+            why="w_down multiplied the product of both, and not up alone.",
+        ),
+        Mistake(
+            "path_of_up_lost",
+            right="return dx_gate + dx_up",
+            wrong="return dx_gate",
+            why="The path of up is missing from dx.",
+        ),
+        Mistake(
+            "path_of_the_gate_lost",
+            right="return dx_gate + dx_up",
+            wrong="return dx_up",
+            why="The path of the gate is missing from dx.",
+        ),
+        Mistake(
+            "caches_exchanged",
+            right="linear_backward(dgate, gate_cache)\n    dx_up, dw_up = linear_backward(dup, up_cache)",
+            wrong="linear_backward(dgate, up_cache)\n    dx_up, dw_up = linear_backward(dup, gate_cache)",
+            why="Each gradient returns through the matrix that made its part: dgate with gate_cache, dup with "
+            "up_cache.",
+        ),
     ),
 )
 
@@ -113,7 +138,12 @@ TIED = Exercise(
     _table,
     (
         of_catalogue("tied_without_the_head", right=TWO_USES, wrong="embedding_backward(dx, embedding_cache)"),
-        of_catalogue("tied_without_the_embedding", right=TWO_USES, wrong="of_head"),
+        Mistake(
+            "tied_without_the_embedding",
+            right="of_head + embedding_backward(dx, embedding_cache)",
+            wrong="of_head",
+            why="Only the head's part is here. The lookups ask for something, too.",
+        ),
         of_catalogue("tied_averaged", right=TWO_USES, wrong=f"({TWO_USES}) / 2"),
         of_catalogue(
             "tied_without_the_transpose",
@@ -199,6 +229,12 @@ BLOCK = Exercise(
             right="return dx + dh, dp",
             wrong="return dx, dp",
             why="h = x + attention(norm(x)): the gradient comes back through attention *and* past it.",
+        ),
+        Mistake(
+            "w_o_not_transposed",
+            right='linear_backward(dh, (merged, p["w_o"]))',
+            wrong='linear_backward(dh, (merged, p["w_o"].T))',
+            why="w_o went into linear_backward transposed; it transposes by itself.",
         ),
     ),
 )

@@ -55,6 +55,18 @@ LAYER_NORM = Exercise(
             why="Mean and variance are functions of x. Treated as constants, they leave only the direct one of "
             "three routes.",
         ),
+        Mistake(
+            "layer_norm_means_of_dy",
+            right="through_mean = dx_hat.mean(axis=-1, keepdims=True)\n    through_variance = x_hat * (dx_hat * x_hat)",
+            wrong="through_mean = dy.mean(axis=-1, keepdims=True)\n    through_variance = x_hat * (dy * x_hat)",
+            why="What reaches mean and variance is dx_hat, which is dy * gamma, and not dy itself.",
+        ),
+        Mistake(
+            "dbeta_of_dx_hat",
+            right="dbeta = dy.sum",
+            wrong="dbeta = (dy * gamma).sum",
+            why="beta is added after the gain: its gradient is a sum of dy itself.",
+        ),
     ),
 )
 
@@ -82,6 +94,12 @@ RMS_NORM = Exercise(
             right="dgamma = (dy * x_hat)",
             wrong="dgamma = (dy * gamma * x_hat)",
             why="gamma is what you differentiate by: its gradient is dy * x_hat, without gamma.",
+        ),
+        Mistake(
+            "rms_norm_length_route_twice",
+            right="- x_hat * (dx_hat",
+            wrong="- 2 * x_hat * (dx_hat",
+            why="The 2 of x² and the ½ of the root cancel: the route through the length has neither.",
         ),
     ),
 )

@@ -121,6 +121,12 @@ SOFTMAX = Exercise(
             wrong="-y * mean_dy",
             why="That is the second term of the Jacobian alone; for i = j there is a first one.",
         ),
+        Mistake(
+            "softmax_sum_over_the_first_axis",
+            right="axis=-1",
+            wrong="axis=0",
+            why="The sum runs over the axis that was normalised, the last one.",
+        ),
     ),
 )
 

@@ -126,6 +126,33 @@ ADAMW = Exercise(
             "    mean_square = BETA_1 * mean_square + (1 - BETA_1) * dw**2",
             why="β1 belongs to the mean, and β2 to the mean of the squares.",
         ),
+        Mistake(
+            "means_not_corrected",
+            right="corrected_mean = mean / (1 - BETA_1**step)\n    corrected_square = mean_square / (1 - BETA_2**step)",
+            wrong="corrected_mean = mean\n    corrected_square = mean_square",
+            why="The means began at 0, and are too small at first: m̂ and v̂ make up for it, and they are what w "
+            "moves by.",
+        ),
+        Mistake(
+            "step_counted_from_0",
+            right="corrected_mean = mean / (1 - BETA_1**step)\n    corrected_square = mean_square / (1 - BETA_2**step)",
+            wrong="corrected_mean = mean / (1 - BETA_1 ** (step + 1))\n"
+            "    corrected_square = mean_square / (1 - BETA_2 ** (step + 1))",
+            why="step counts from 1 already: one more is one too many.",
+        ),
+        Mistake(
+            "decay_only_through_the_means",
+            right="mean = BETA_1 * mean + (1 - BETA_1) * dw\n",
+            wrong="dw = dw + decay * w\n    decay = 0\n    mean = BETA_1 * mean + (1 - BETA_1) * dw\n",
+            why="That is Adam with the decay in the gradient, where it passes through both means. The W of AdamW is "
+            "that it goes to w directly.",
+        ),
+        Mistake(
+            "mean_square_without_its_share",
+            right="(1 - BETA_2) * dw**2",
+            wrong="dw**2",
+            why="A running mean of β2 old and (1 - β2) new; with all of dw² it is a sum.",
+        ),
     ),
     function="adamw",
     forward=None,
