@@ -200,6 +200,11 @@ def test_a_folder_in_the_place_of_a_file(inside: Cli) -> None:
     Path(FIRST.file).mkdir()
     assert f"{FIRST.file}: not a file" in inside("learn").output
     assert inside("learn", "check", "--all").status == 1
+    if hasattr(os, "mkfifo"):
+        Path(FIRST.file).rmdir()
+        os.mkfifo(FIRST.file)
+        assert inside("learn", "list").status == 0
+        assert f"{FIRST.file}: not a file" in inside("learn").output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its /proc is looked at")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import HandgradError
 from ..files import read_text_file
 from ..layers import Array
 from ..proof import Case
@@ -77,6 +78,8 @@ SIZES = (
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
+    """A rung of the ladder. Its file holds the text, the forward and the solution."""
+
     name: str
     title: str
     returns: Mapping[str, str]
@@ -103,6 +106,7 @@ class Exercise:
 
     @property
     def file(self) -> str:
+        """The name of the file, in the package and in a reader's folder."""
         return f"{self.module}.py"
 
     @property
@@ -135,6 +139,7 @@ class Exercise:
 
     @property
     def hints(self) -> list[str]:
+        """Three, from a nudge to nearly the answer."""
         return [hint.strip("\n") for hint in _words()[self.name]["hints"]]
 
     @property
@@ -180,6 +185,8 @@ class Exercise:
 
 def read_source(path: Path) -> str:
     """The text of a reader's file, with \\n for every line's end. A `HandgradError` says why it cannot be read."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise HandgradError(f"{path}: not a file")
     return re.sub(r"\r\n?", "\n", read_text_file(path))
 
 
@@ -194,6 +201,7 @@ def _lengths(sizes: Sizes) -> dict[str, int]:
 
 @cache
 def read_solved(module: str) -> str:
+    """The text of an exercise with the solution in it."""
     return (FOLDER / f"{module}.py").read_text(encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ def show_list() -> None:
 
 
 def show_standings(console: Console, course: Course) -> None:
+    """A line for each exercise, and the bar."""
     following = course.next()
     table = Table(box=None, show_header=False, pad_edge=False)
     for exercise in EXERCISES:

@@ -93,6 +93,7 @@ def show_progress(console: Console, course: Course) -> None:
 
 
 def show_end(console: Console) -> None:
+    """What there is to say when all have passed."""
     console.print(
         f"[bold green]All {len(EXERCISES)} exercises have passed.[/] You have written every backward of a GPT.\n"
         "Put your functions together, and let them train one:  [bold]handgrad learn train[/]"

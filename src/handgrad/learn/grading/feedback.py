@@ -23,6 +23,8 @@ ROOM = 3
 
 
 class Diagnosis(NamedTuple):
+    """What is said of wrong answers."""
+
     name: str
     """The mistake's, or empty."""
     text: str
@@ -60,6 +62,7 @@ class Evidence(NamedTuple):
 
 
 def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Evidence:
+    """Answers, tensors by name for each question, beside the right ones."""
     rights = [tensors(question.right, exercise.returns) for question in questions]
     amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
     return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)

@@ -14,7 +14,7 @@ from ...proof.compare.relations import relation
 from ..exercise import Exercise, Question, read_source
 from .feedback import Evidence, diagnose, evidence, known_mistakes
 from .judge import misfit, tensors, wrong
-from .run import Limits, Outcome, end_all, run
+from .run import LIMITS, Limits, Outcome, end_all, run
 
 State = Literal["passed", "unwritten", "wrong", "missing"]
 MOST = 6
@@ -26,6 +26,8 @@ SHAPELY = ("ValueError", "IndexError", "TypeError", "AxisError", "LinAlgError", 
 
 
 class Grade(NamedTuple):
+    """What became of a reader's file, and what to say of it."""
+
     exercise: Exercise
     state: State
     kind: str = ""
@@ -65,7 +67,7 @@ class Finding(NamedTuple):
         return "\n".join(filter(None, (self.before, self.headline, self.after)))
 
 
-def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits = Limits()) -> Grade:  # noqa: B008
+def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits = LIMITS) -> Grade:
     """Grade the source of a reader's file, which messages call `path`, on random cases."""
     questions = exercise.questions(seed)
     outcome = run(exercise, source, questions, limits)
@@ -89,8 +91,6 @@ def grade_file(exercise: Exercise, path: Path, seed: int) -> Grade:
     if not path.exists():
         return Grade(exercise, "missing", headline="no such file", message="no such file", seed=seed)
     try:
-        if not path.is_file():
-            raise HandgradError(f"{path}: not a file")
         source = read_source(path)
     except HandgradError as error:
         return Grade(exercise, "wrong", "unreadable", str(error), str(error), seed=seed)

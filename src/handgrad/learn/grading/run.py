@@ -23,19 +23,21 @@ from ...layers import Array
 from ..exercise import FOLDER, Exercise, Question, read_solved
 
 CHILD = Path(__file__).with_name("child.py")
-SECONDS = 10.0
-"""What all questions together may take."""
 STARTING = 50.0
 """Seconds more, in which Python and NumPy start on a machine that does other things."""
-MEGABYTES = 2048
 WRITTEN_MEGABYTES = 64
 PRINTED = 4000
 """Characters of what a reader's code prints that are kept, the first ones."""
 
 
 class Limits(NamedTuple):
-    seconds: float = SECONDS
-    megabytes: int = MEGABYTES
+    """What a reader's code may take: seconds for all questions together, and megabytes beside what Python has."""
+
+    seconds: float = 10.0
+    megabytes: int = 2048
+
+
+LIMITS = Limits()
 
 
 class Outcome(NamedTuple):
@@ -112,6 +114,7 @@ def environment() -> dict[str, str]:
 
 @cache
 def all_solved() -> dict[str, str]:
+    """The solved texts by module."""
     return {path.stem: read_solved(path.stem) for path in sorted(FOLDER.glob("ex*.py"))}
 
 
