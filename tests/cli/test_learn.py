@@ -223,8 +223,19 @@ def test_ctrl_c_leaves_nobody_behind(inside: Cli) -> None:
         process.wait(60)
     finally:
         process.kill()
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        time.sleep(0.05)
+    for _ in range(600):
+        if not any(map(is_running, children)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still running: {children}")
+
+
+def is_running(process: int) -> bool:
+    """Whether it is there, and not only its entry, which somebody has yet to collect."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def children_of(process: int) -> list[int]:
