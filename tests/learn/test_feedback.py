@@ -102,7 +102,7 @@ def test_two_mistakes_at_once_are_told_one_by_one() -> None:
     assert "does not explain" not in found.text
     for answer in answers:
         answer["dbeta"] = np.cos(answer["dbeta"])
-    assert diagnosis(exercise, questions, answers).text.endswith("That does not explain dbeta, which is wrong as well.")
+    assert diagnosis(exercise, questions, answers).text.endswith("dbeta is wrong as well, which this does not explain.")
 
 
 def test_a_mistake_that_one_case_contradicts_is_not_named() -> None:
@@ -127,6 +127,40 @@ def test_zeros_are_not_mistaken_for_another_tensor() -> None:
     assert mistaken_for(evidence(exercise, questions, answers)) == {"dw_k": "dw_v"}
     found = diagnosis(exercise, questions, answers)
     assert found.text == "Your dw_k is the right dw_v.\nYour dw_q is wrong: it is zero."
+
+
+def test_a_relation_is_told_of_several() -> None:
+    exercise = find("shared_input")
+    questions = exercise.questions(0)
+    answers = answers_of(exercise)
+    for answer in answers:
+        answer |= {name: 2.5 * answer[name] for name in ("dw_q", "dw_v")} | {"dx": -answer["dx"]}
+    assert diagnosis(exercise, questions, answers).text.splitlines() == [
+        "Your dx is wrong: the sign is turned round.",
+        "Your dw_q and dw_v are wrong: they are the right ones times 2.5.",
+    ]
+
+
+def test_a_factor_of_single_numbers() -> None:
+    for name, tensor in (("chain_rule", "db"), ("heads", "dg"), ("broadcasting", "ds")):
+        exercise = find(name)
+        answers = answers_of(exercise)
+        for answer in answers:
+            answer[tensor] = 1.75 * answer[tensor]
+        text = diagnosis(exercise, exercise.questions(0), answers).text
+        assert text == f"Your {tensor} is wrong: it is the right one times 1.75."
+
+
+def test_what_is_only_a_fact_is_told_as_such() -> None:
+    """One tensor in the place of several is no order of returning."""
+    exercise = find("shared_input")
+    answers = answers_of(exercise)
+    for answer in answers:
+        answer |= {"dw_k": answer["dw_q"], "dw_v": answer["dw_q"], "dx": np.cos(answer["dx"])}
+    assert diagnosis(exercise, exercise.questions(0), answers).text == (
+        "Your dw_k is the right dw_q and your dw_v is the right dw_q.\n"
+        "dx is wrong as well, perhaps for the same reason."
+    )
 
 
 def test_factors_by_the_lengths_that_fit_all_cases() -> None:
@@ -154,7 +188,7 @@ def test_small_tensors_are_measured_by_a_part_of_the_largest() -> None:
     [
         ("linear", lambda x: 0 * x, "it is zero"),
         ("linear", lambda x: 3.5 * x, "the right one times 3.5"),
-        ("linear", lambda x: -x, "its sign is wrong"),
+        ("linear", lambda x: -x, "the sign is turned round"),
         ("softmax", lambda x: x / 5**0.5, "the right one times 0.447214"),
     ],
 )
@@ -196,12 +230,12 @@ def test_dependencies_by_the_names_that_the_file_has() -> None:
         ("mean_variance", "dx", (0, 1, 2), ["dmean[0, 1]", "dvariance[0, 1]", "centred[0, 1, 2]"]),
         ("causal_attention", "dv", (0, 1, 2, 3), ["dy[0, 1, 2:, 3]", "weights[0, 1, :, 2]"]),
         ("chain_rule", "dx", (), ["dy", "w", "u"]),
-        ("relu", "dx", (0, 0, 0), ["dy[0, 0, 0]"]),
+        ("relu", "dx", (0, 0, 0), ["dy[0, 0, 0]", "y[0, 0, 0]"]),
     ]:
         exercise = find(name)
         question = exercise.questions(0)[0]
         if name == "relu":
-            question.arguments[1][0, 0, 0] = 5.0  # it passed, and passes when it is moved
+            question.arguments[1][0, 0, 0] = 5.0  # it passed
         assert dependencies(exercise, question, tensor, index) == needed
 
 

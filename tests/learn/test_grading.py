@@ -226,6 +226,8 @@ def test_right_answers_in_another_order() -> None:
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
+        ("bias", "return dy, dy", "It must still be summed over its axis 0 (of length 3) and 1 (of length 5)."),
+        ("mean_variance", "return dmean[..., None]", "Broadcast to (3, 5, 8) it would have the right shape."),
         ("bias", "return dy, dy.sum(axis=0)", "It must still be summed over its axis 0 (of length 5)."),
         ("linear", "return dy @ w.T, np.einsum('btc,btf->fc', x, dy)", "Its axes are in the order F C."),
         (

@@ -12,8 +12,8 @@ Softmax's backward needs one number for each query,
     delta[t] = sum over s of  dweights[t, s] * weights[t, s]
 
 a sum over all keys, of which no tile has more than a few. But delta can be had without any
-weights, from dy and y: the line D = rowsum(dO ∘ O) of the paper. (Here there is but one tile,
-and the grader cannot see how you get delta: find it from y all the same.)
+weights, from dy and y: rowsum(dO ∘ O) in the paper, which calls it D. (Here there is but one
+tile, and the grader cannot see how you get delta: find it from y all the same.)
 
 Question: put dweights[t, s] = dy[t] · v[s] into delta[t]. What is the sum over s of
 weights[t, s] * v[s]?

@@ -226,11 +226,9 @@ def described(error: BaseException, source: str, file: str) -> dict[str, Any]:
         if code.co_filename == file and not (kind == "TakenOut" and code.co_name.endswith("_forward")):
             line = at.tb_lineno or 0
             frames.append({"line": line, "text": "".join(source.split("\n")[line - 1 : line]).strip()})
-            shapes = {
-                name: str(value.shape)
-                for name, value in at.tb_frame.f_locals.items()
-                if isinstance(value, np.ndarray) and not name.startswith("_")
-            }
+            there = at.tb_frame.f_locals
+            named = {id(value): name for name, value in there.items() if isinstance(value, np.ndarray)}  # each once
+            shapes = {name: str(there[name].shape) for name in named.values() if not name.startswith("_")}
         at = at.tb_next
     if len(frames) > 4:  # a recursion, say
         frames = [*frames[:2], *frames[-2:]]

@@ -70,21 +70,19 @@ def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequenc
 
 def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
     """Why the answers are wrong: the surest thing that there is to say of each tensor."""
-    names = seen.names
     if text := _not_finite(seen):
         return Diagnosis("", text)
-    taken = mistaken_for(seen)
-    found = explaining(mistakes, seen)
-    explained = [name for _, several in found for name in several]
-    said, mistake = [], ""
-    if len(taken) > len(explained) or (len(taken) == len(names) and len(found) > 1):
-        said.append(_one_for_another(seen.exercise, taken))
-        mistake, told = "one_for_another", set(taken)
+    names, taken, found = seen.names, mistaken_for(seen), explaining(mistakes, seen)
+    explained = {name for _, several in found for name in several}
+    exchanged = set(taken) == set(taken.values())
+    if (exchanged and len(taken) == len(names) and len(found) > 1) or len(taken) > len(explained) != len(names):
+        found = [(known, several) for known, several in found if taken.keys().isdisjoint(several)]
     else:
-        for known, several in found:
-            said.append(f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}")
-        mistake, told = found[0][0].name if found else "", set(explained)
-    rest = [name for name in names if name not in told]
+        taken = {name: other for name, other in taken.items() if name not in explained}
+    said = [_one_for_another(seen.exercise, taken)] if taken else []
+    for known, several in found:
+        said.append(f"{_subject(several)} exactly what you get by a known mistake:\n{known.why}")
+    rest = [name for name in names if name not in taken and not any(name in several for _, several in found)]
     if rest and max(max(errors.get(name, 0.0) for errors in seen.amiss) for name in rest) < NEARLY:
         why = "was a constant cut short, or a derivative taken numerically?"
         said.append(f"{_subject(rest)} nearly right, but not to the last digits: {why}")
@@ -93,12 +91,13 @@ def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
     for name in rest:
         relations.setdefault(related(seen, name), []).append(name)
     unexplained = relations.pop("", [])
-    said += [f"{_subject(several)} wrong: {words}." for words, several in relations.items()]
+    said += [f"{_subject(several)} wrong: {_of(several, words)}." for words, several in relations.items()]
     if unexplained and said:
-        said.append(f"That does not explain {_listed(unexplained)}, which {_are(unexplained)} wrong as well.")
+        why = "which this does not explain" if found and not taken and not relations else "perhaps for the same reason"
+        said.append(f"{_listed(unexplained)} {_are(unexplained)} wrong as well, {why}.")
     elif unexplained:
         said.append(_first_entry(seen, unexplained[0]))
-    return Diagnosis(mistake, "\n".join(said))
+    return Diagnosis("one_for_another" if taken else found[0][0].name if found else "", "\n".join(said))
 
 
 def _not_finite(seen: Evidence) -> str:
@@ -126,23 +125,21 @@ def mistaken_for(seen: Evidence) -> dict[str, str]:
 
 
 def _one_for_another(exercise: Exercise, taken: Mapping[str, str]) -> str:
-    if len(taken) > 1 and taken.keys() <= exercise.returns.keys():
+    if len(taken) > 1 and set(taken) == set(taken.values()) and taken.keys() <= exercise.returns.keys():
         returned = ", ".join(taken.get(name, name) for name in exercise.returns)
         return f"You returned {returned}: return {', '.join(exercise.returns)}, in this order."
-    facts = " and ".join(f"your {name} is the right {other}" for name, other in taken.items())
-    return f"{facts[0].upper()}{facts[1:]}."
+    facts = [f"your {name} is the right {other}" for name, other in taken.items()]
+    text = " and ".join(facts[:ROOM]) + (f", and {len(facts) - ROOM} more are others" if len(facts) > ROOM else "")
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def related(seen: Evidence, name: str) -> str:
     """How a tensor stands to the right one, in words that hold in every case in which it is wrong; or nothing."""
     pairs = {n: (seen.answers[n][name], seen.rights[n][name]) for n in seen.failed(name)}
-    several = [n for n, (_, right) in pairs.items() if np.count_nonzero(right) > 1]  # one number tells nothing
     with np.errstate(all="ignore"):
-        factors = {n: factor_of(*pairs[n], BAR) for n in several}
-        known = [known_as(factor, _sizes(seen, n), BAR) for n, factor in factors.items() if factor is not None]
-        shared = [each for each in known[0] if all(each in other for other in known)] if known else []
-        if shared and len(known) == len(several) > 1:
-            return f"it is the right one times {shared[0]}"
+        factors = {n: _factor(*pair) for n, pair in pairs.items()}
+        if all(factor is not None for factor in factors.values()):
+            return _times([float(factor or 0) for factor in factors.values()], [_sizes(seen, n) for n in factors])
         axes = seen.exercise.returns.get(name, "").split()
         said = set()
         for mine, right in pairs.values():
@@ -150,6 +147,27 @@ def related(seen: Evidence, name: str) -> str:
             said.add(relation(mine, right, letters, BAR, {}))
     words = said.pop()
     return words if words and not said else ""
+
+
+def _factor(mine: Array, right: Array) -> float | None:
+    """What mine is the right one times; of a single number too, which other cases must confirm."""
+    if np.count_nonzero(right) == 1 and np.count_nonzero(mine[right == 0]) == 0:
+        return float(mine[right != 0][0] / right[right != 0][0])
+    return factor_of(mine, right, BAR)
+
+
+def _times(factors: Sequence[float], sizes: Sequence[Mapping[str, int]]) -> str:
+    """The factors in words: one number, or a length that fits all cases; nothing where there is but one case."""
+    if len(factors) == 1:
+        return ""
+    if np.allclose(factors, factors[0], rtol=SAME, atol=0):
+        factor = round(factors[0], 12)
+        simple = {0.0: "it is zero", -1.0: "the sign is turned round"}
+        return simple.get(factor, f"it is the right one times {factor:.6g}")
+    known = [known_as(factor, lengths, SAME) for factor, lengths in zip(factors, sizes, strict=True) if factor]
+    ones = [lengths for factor, lengths in zip(factors, sizes, strict=True) if abs(factor) == 1 and lengths]
+    shared = [each for each in known[0] if all(each in other for other in known)] if known and not ones else []
+    return f"it is the right one times {shared[0]}" if shared else ""
 
 
 def _sizes(seen: Evidence, n: int) -> dict[str, int]:
@@ -261,6 +279,13 @@ def _all_same(known: Known, seen: Evidence, n: int, names: Iterable[str]) -> boo
 
 def _subject(names: Sequence[str]) -> str:
     return f"Your {_listed(names)} {_are(names)}"
+
+
+def _of(names: Sequence[str], words: str) -> str:
+    """Words of one tensor, said of these."""
+    if len(names) == 1:
+        return words
+    return words.replace("it is the right one", "they are the right ones").replace("it is", "they are")
 
 
 def _are(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ MOST = 6
 """Tensors that are all listed; where there are more, only the wrong ones."""
 ROWS = 12
 """Tensors that are listed at the most."""
-SHAPELY = ("ValueError", "IndexError", "TypeError", "AxisError", "LinAlgError", "MemoryError")
+SHAPELY = ("ValueError", "IndexError", "AxisError", "LinAlgError", "MemoryError")
 """Exceptions that may be a matter of shapes."""
 
 
@@ -163,8 +163,9 @@ def _misfit(exercise: Exercise, questions: Sequence[Question], outcome: Outcome)
     assert outcome.answers is not None
     for question, mine, touched in zip(questions, outcome.answers, outcome.touched, strict=True):
         if found := misfit(mine, question.right, exercise.returns):
-            sizes = _sizes(exercise, question)
-            more = _shape_in_words(exercise, question, mine, found.name) if found.kind == "shape" else ""
+            if found.kind != "shape":
+                return Finding(found.kind, found.text)
+            more, sizes = _shape_in_words(exercise, question, mine, found.name), _sizes(exercise, question)
             return Finding(found.kind, found.text, after=f"{more}\nHere {sizes}.".strip() if sizes else more)
         if touched:
             return Finding(
@@ -185,17 +186,30 @@ def _shape_in_words(exercise: Exercise, question: Question, answer: Any, name: s
         return ""
     if name not in mine or name not in right:
         return ""
-    for other, x in right.items():
-        if other != name and x.shape == mine[name].shape and not wrong({other: mine[name]}, {other: x}):
-            return f"It is the right {other}: return {', '.join(exercise.returns)}, in this order."
     found, wanted = mine[name], right[name]
+
+    def is_right(name: str, other: str) -> bool:
+        there = mine.get(name)
+        return (
+            there is not None and there.shape == right[other].shape and not wrong({other: there}, {other: right[other]})
+        )
+
+    for other in right:
+        if other != name and is_right(name, other) and is_right(other, name):
+            return f"It is the right {other}: return {', '.join(exercise.returns)}, in this order."
     if found.size == wanted.size and not wrong({name: found.reshape(wanted.shape)}, {name: wanted}):
         ones = " An axis of length 1 makes the difference: keepdims?" if 1 in found.shape + wanted.shape else ""
         return f"It has the right numbers.{ones}"
     axes = exercise.returns.get(name, "").split()
     words = relation(found, wanted, axes, BAR, {}) if len(axes) == wanted.ndim else None
-    words = words and words.replace("it is not summed over", "it must still be summed over its")
-    return f"{words[0].upper()}{words[1:]}." if words else ""
+    if words:
+        words = words.replace("it is not summed over", "it must still be summed over its")
+        return f"{words[0].upper()}{words[1:]}."
+    if found.ndim == wanted.ndim and all(
+        mine in (1, right) for mine, right in zip(found.shape, wanted.shape, strict=True)
+    ):
+        return f"Broadcast to {wanted.shape} it would have the right shape."
+    return next((f"It is the right {other}." for other in right if is_right(name, other)), "")
 
 
 def _place(exercise: Exercise, touched: Mapping[str, Any]) -> str:
@@ -242,7 +256,7 @@ def _off_by(error: float) -> str:
     if not error:
         return "right"
     if error > 10:
-        return f"off by {error:.3g} times its size" if math.isfinite(error) else "not finite"
+        return f"off by {float(f'{error:.3g}'):,.0f} times its size" if math.isfinite(error) else "not finite"
     return f"off by {100 * error:.3g} %"
 
 

@@ -54,6 +54,9 @@ def misfit(mine: Any, right: Any, returns: Mapping[str, str]) -> Misfit | None:
         if len(mine) != len(returns):
             count = f"{len(mine)} value{'' if len(mine) == 1 else 's'}"
             return Misfit("returned", wanted, f"it returned {count}; {wanted} are wanted, in this order")
+    if _is_none(mine):
+        why = "is the `return` missing, or does what it returns give None, as np.add.at does?"
+        return Misfit("returned", wanted, f"it returned None: {why}")
     pairs = zip(returns, mine, right, strict=True) if len(returns) > 1 else [(wanted, mine, right)]
     return next((found for pair in pairs if (found := _misfit(*pair))), None)
 
@@ -79,7 +82,7 @@ def _misfit(name: str, mine: Any, right: Any) -> Misfit | None:
         )
         return next((each for each in found if each), None)
     if _is_none(mine):
-        return Misfit("returned", name, f"{name} is None: is the `return` missing?")
+        return Misfit("returned", name, f"{name} is None, but must be {_kind(np.asarray(right))}")
     if isinstance(mine, Other | dict | list | tuple):
         return Misfit("returned", name, f"{name} is {_kind(mine)}, but must be {_kind(np.asarray(right))}")
     right = np.asarray(right)

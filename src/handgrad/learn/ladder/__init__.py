@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from ..exercise import Exercise
 from .activations import GELU, RELU, SILU
-from .attention import ATTENTION_FROM_OUTPUT, ATTENTION_HEAD, CAUSAL_ATTENTION, SCALE
+from .attention import ATTENTION_HEAD, CAUSAL_ATTENTION, SCALE
 from .first_steps import BIAS, BROADCASTING, CHAIN_RULE, LINEAR, MEAN_VARIANCE
+from .from_output import ATTENTION_FROM_OUTPUT
 from .heads import GROUPED_QUERIES, HEADS, ROTARY, SHARED_INPUT
-from .model import BLOCK, EMBEDDING, GPT, RESIDUAL, SWIGLU, TIED
+from .model import BLOCK, GPT
 from .norms import LAYER_NORM, RMS_NORM
+from .parts import EMBEDDING, RESIDUAL, SWIGLU, TIED
 from .probabilities import CROSS_ENTROPY, SOFTMAX, SOFTMAX_JACOBIAN
 from .training import ACCUMULATION, ADAMW
 

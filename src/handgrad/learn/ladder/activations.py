@@ -27,7 +27,8 @@ RELU = Exercise(
             "relu_that_passes_all",
             right="(y > 0)",
             wrong="(y >= 0)",
-            why="y is never below 0, so that y >= 0 is true everywhere. What is y where x was negative?",
+            why="Everything passes here, as y >= 0 is true everywhere. Where x was negative y did not move: how "
+            "does y tell?",
         ),
         Mistake(
             "relu_of_the_gradient",
@@ -39,13 +40,13 @@ RELU = Exercise(
             "relu_turned_round",
             right="(y > 0)",
             wrong="(y <= 0)",
-            why="That lets pass where x was negative, where y did not move at all.",
+            why="That lets through what was negative in the forward, where y did not move at all.",
         ),
         Mistake(
             "relu_of_both",
             right="dy * (y > 0)",
             wrong="np.maximum(dy, 0) * (y > 0)",
-            why="A gradient may be negative: it passes where x did, with its sign.",
+            why="A gradient may be negative: where x passed, dy passes too, whatever its own sign.",
         ),
         Mistake(
             "upstream_gradient_dropped",
@@ -173,6 +174,24 @@ GELU = Exercise(
             right="return dy * (",
             wrong="return 1 * (",
             why="That is the slope of y; the gradient is dy times the slope.",
+        ),
+        Mistake(
+            "gelu_x_for_a_quarter_of_it",
+            right="x / 2 * (1",
+            wrong="x / 4 * (1",
+            why="In front of the bracket stands x/2, and the derivative of tanh u is 1 - tanh²: there is no second ½.",
+        ),
+        Mistake(
+            "gelu_second_term_without_x",
+            right="x / 2 * (1",
+            wrong="(1",
+            why="Where is the x/2 in front of the derivative of tanh u?",
+        ),
+        Mistake(
+            "gelu_terms_subtracted",
+            right="+ x / 2",
+            wrong="- x / 2",
+            why="A product has two terms, and they are added.",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Attention, from one head to its backward without weights."""
+"""Attention: one head, its scale, its mask."""
 
 from ...proof import making
 from ...proof.making import Maker
@@ -22,7 +22,13 @@ ATTENTION_HEAD = Exercise(
     _head,
     (
         of_catalogue("scores_softmax_derivative_skipped", right=SOFTMAXED, wrong="dweights"),
-        of_catalogue("softmax_as_if_elementwise", right=SOFTMAXED, wrong="dweights * weights * (1 - weights)"),
+        Mistake(
+            "softmax_as_if_elementwise",
+            right="softmax_backward(dweights, weights)",
+            wrong="dweights * weights * (1 - weights)",
+            why="weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a "
+            "denominator, so each score moves all of them.",
+        ),
         of_catalogue(
             "softmax_sum_over_the_wrong_axis",
             right=SOFTMAXED,
@@ -72,8 +78,18 @@ SCALE = Exercise(
     {"dq": "* T D", "dk": "* S D"},
     _vectors,
     (
-        of_catalogue("dq_without_the_scale", right="return dproduct @ k", wrong="return dscores @ k"),
-        of_catalogue("dk_without_the_scale", right="dproduct.swapaxes", wrong="dscores.swapaxes"),
+        Mistake(
+            "dq_without_the_scale",
+            right="return dproduct @ k",
+            wrong="return dscores @ k",
+            why="The scores were q kᵀ / √D, so dq carries the factor 1/√D as well.",
+        ),
+        Mistake(
+            "dk_without_the_scale",
+            right="dproduct.swapaxes",
+            wrong="dscores.swapaxes",
+            why="The scores were q kᵀ / √D, so dk carries the factor 1/√D as well.",
+        ),
         of_catalogue("scores_without_the_scale", right="dscores / q.shape[-1] ** 0.5", wrong="dscores"),
         Mistake(
             "scores_scaled_twice",
@@ -141,94 +157,54 @@ CAUSAL_ATTENTION = Exercise(
             wrong="return dk, dq, dv",
             why="dq and dk are exchanged: return dq, dk, dv.",
         ),
-    ),
-)
-
-
-ATTENTION_FROM_OUTPUT = Exercise(
-    "attention_from_output",
-    "attention from its output alone",
-    {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
-    lambda make: inputs_as_in_library(making.causal_attention(make)),
-    (
         Mistake(
-            "softmax_without_the_row_sum",
-            right=" - delta)",
-            wrong=")",
-            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
+            "softmax_as_if_elementwise",
+            right="softmax_backward(dweights, weights)",
+            wrong="dweights * weights * (1 - weights)",
+            why="weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a "
+            "denominator, so each score moves all of them.",
         ),
         Mistake(
-            "delta_of_the_values",
-            right="(dy * y).sum",
-            wrong="(dy * v).sum",
-            why="delta[t] is dy[t] times what came *out* of the head at t, the average of the values, and not v[t].",
+            "softmax_plain_mean",
+            right="softmax_backward(dweights, weights)",
+            wrong="weights * (dweights - dweights.mean(axis=-1, keepdims=True))",
+            why="What is taken off is the mean of dweights weighted by the weights, and not the plain mean.",
         ),
         Mistake(
-            "delta_weighted_twice",
-            right="(dy * y).sum(axis=-1, keepdims=True)",
-            wrong="(weights @ (dy * y)).sum(axis=-1, keepdims=True)",
-            why="y has the weights in it already: delta[t] is the plain dot product of dy[t] and y[t].",
-        ),
-        Mistake(
-            "weights_not_normalised",
-            right=" - logsumexp)",
-            wrong=")",
-            why="exp(masked) are no weights yet: their row does not add up to 1. What is logsumexp for?",
-        ),
-        Mistake(
-            "dk_without_the_scale",
-            right="scale * dscores.swapaxes(-1, -2) @ q",
-            wrong="dscores.swapaxes(-1, -2) @ q",
-            why="The scores were scaled, and dq and dk both carry the factor.",
-        ),
-        Mistake(
-            "delta_averaged",
-            right="(dy * y).sum(",
-            wrong="(dy * y).mean(",
-            why="delta[t] is a dot product over the D entries of dy[t] and y[t]: a sum, and not a mean.",
-        ),
-        Mistake(
-            "delta_added",
-            right=" - delta)",
-            wrong=" + delta)",
-            why="The sign: softmax's backward takes the row sum off.",
-        ),
-        Mistake(
-            "delta_of_the_output_alone",
-            right="(dy * y).sum",
-            wrong="(y * y).sum",
-            why="delta is made of dy and y, and not of y alone.",
-        ),
-        Mistake(
-            "dv_weights_not_transposed",
-            right="dv = weights.swapaxes(-1, -2) @ dy",
-            wrong="dv = weights @ dy",
-            why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
-            "matrix is square, so nothing complains.",
-        ),
-        Mistake(
-            "scaled_twice",
-            right="scale * dscores @ k, scale * dscores.swapaxes(-1, -2) @ q",
-            wrong="scale**2 * dscores @ k, scale**2 * dscores.swapaxes(-1, -2) @ q",
-            why="√D divided the scores once: dq and dk carry 1/√D once each, and here it stands twice.",
+            "softmax_multiplied_twice",
+            right="softmax_backward(dweights, weights)",
+            wrong="weights * softmax_backward(dweights, weights)",
+            why="One factor weights: softmax_backward has it already.",
         ),
         Mistake(
             "dk_scaled_twice",
-            right="scale * dscores.swapaxes",
-            wrong="scale**2 * dscores.swapaxes",
-            why="√D divided the scores once: dk carries 1/√D once, and here it stands twice.",
+            right="return dq, dk, dv",
+            wrong="return dq, dk / v.shape[-1] ** 0.5, dv",
+            why="scale_backward has the factor 1/√D in it: once is enough, for dk too.",
         ),
         Mistake(
             "dq_scaled_twice",
-            right="return scale * dscores @ k",
-            wrong="return scale**2 * dscores @ k",
-            why="√D divided the scores once: dq carries 1/√D once, and here it stands twice.",
+            right="return dq, dk, dv",
+            wrong="return dq / v.shape[-1] ** 0.5, dk, dv",
+            why="scale_backward has the factor 1/√D in it: once is enough, for dq too.",
         ),
         Mistake(
             "dq_without_the_scale",
-            right="scale * dscores @ k",
-            wrong="dscores @ k",
-            why="The scores were scaled, and dq and dk both carry the factor.",
+            right="return dq, dk, dv",
+            wrong="return dq * v.shape[-1] ** 0.5, dk, dv",
+            why="The scores were q kᵀ / √D, so dq carries the factor 1/√D as well.",
+        ),
+        Mistake(
+            "dk_without_the_scale",
+            right="return dq, dk, dv",
+            wrong="return dq, dk * v.shape[-1] ** 0.5, dv",
+            why="The scores were q kᵀ / √D, so dk carries the factor 1/√D as well.",
+        ),
+        Mistake(
+            "scores_without_the_scale",
+            right="return dq, dk, dv",
+            wrong="return dq * v.shape[-1] ** 0.5, dk * v.shape[-1] ** 0.5, dv",
+            why="The scores were q kᵀ / √D, so dq and dk both carry the factor 1/√D.",
         ),
     ),
 )

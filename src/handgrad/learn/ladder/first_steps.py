@@ -58,13 +58,19 @@ CHAIN_RULE = Exercise(
             "db_of_y",
             right="db = du",
             wrong="db = dy",
-            why="Between b and y lies the power, and its slope belongs into db too. Which gradient arrives at u?",
+            why="Between b and y lies the power, and its slope belongs in db too. Which gradient arrives at u?",
         ),
         Mistake(
             "power_not_lowered",
             right="dy * 3 * u**2",
             wrong="dy * 3 * u**3",
             why="The exponent comes down as a factor, and the power itself goes down by one.",
+        ),
+        Mistake(
+            "power_lowered_twice",
+            right="dy * 3 * u**2",
+            wrong="dy * 3 * u",
+            why="The exponent goes down by one: from 3 to 2.",
         ),
     ),
 )
@@ -86,6 +92,12 @@ LINEAR = Exercise(
             right="x.reshape(-1, C).T @ dy.reshape(-1, F)",
             wrong="x[:, -1].T @ dy[:, -1]",
             why="w served every position, and not the last alone: over which axes must the sum run?",
+        ),
+        Mistake(
+            "dw_averaged_over_the_batch",
+            right="dw = x.reshape(-1, C).T @ dy.reshape(-1, F)",
+            wrong="dw = x.reshape(-1, C).T @ dy.reshape(-1, F) / len(x)",
+            why="w served every row, and each has its say in full: a sum, and no mean.",
         ),
     ),
 )
@@ -226,6 +238,19 @@ MEAN_VARIANCE = Exercise(
             right="dx += dmean",
             wrong="dx -= dmean",
             why="The mean grows with every x: its slope is +1/C.",
+        ),
+        Mistake(
+            "own_share_of_the_mean_only",
+            right="2 / C * centred",
+            wrong="2 / C * (1 - 1 / C) * centred",
+            why="That is x[c] in its own term. It moves the mean, and so all the other terms, too: add these, and "
+            "the 1/C is gone.",
+        ),
+        Mistake(
+            "variance_slope_without_2_over_c",
+            right="2 / C * centred",
+            wrong="centred",
+            why="Where are the 2 of the square and the 1/C of the mean?",
         ),
     ),
 )

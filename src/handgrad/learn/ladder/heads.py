@@ -83,6 +83,30 @@ SHARED_INPUT = Exercise(
     {"dx": "B T C", "dw_q": "C F", "dw_k": "C F", "dw_v": "C F"},
     _three_matrices,
     (
+        Mistake(
+            "keys_line_copied",
+            right="linear_backward(dk, (x, w_k))",
+            wrong="linear_backward(dq, (x, w_q))",
+            why="The keys' line is a copy of the queries', with neither name changed.",
+        ),
+        Mistake(
+            "values_line_copied",
+            right="linear_backward(dv, (x, w_v))",
+            wrong="linear_backward(dk, (x, w_k))",
+            why="The values' line is a copy of the keys', with neither name changed.",
+        ),
+        Mistake(
+            "dw_v_of_the_queries",
+            right="linear_backward(dv, (x, w_v))",
+            wrong="linear_backward(dq, (x, w_v))",
+            why="A copied line still names dq where the values' gradient is due.",
+        ),
+        Mistake(
+            "both_gradients_not_renamed",
+            right="linear_backward(dk, (x, w_k))\n    dx_v, dw_v = linear_backward(dv, (x, w_v))",
+            wrong="linear_backward(dq, (x, w_k))\n    dx_v, dw_v = linear_backward(dq, (x, w_v))",
+            why="Two copied lines still name dq.",
+        ),
         of_catalogue("shared_input_assigned", right=SUM, wrong="return dx_v"),
         of_catalogue("path_of_the_keys_lost", right=SUM, wrong="return dx_q + dx_v"),
         of_catalogue("path_of_the_values_lost", right=SUM, wrong="return dx_q + dx_k"),
@@ -117,7 +141,7 @@ SHARED_INPUT = Exercise(
             "values_back_through_w_k",
             right="linear_backward(dv, (x, w_v))",
             wrong="linear_backward(dv, (x, w_k))",
-            why="dv returns through the matrix that made v; dw_v is right, and hides it.",
+            why="dv returns through the matrix that made v; dw_v does not show it, since it needs x and dv alone.",
         ),
         Mistake(
             "dw_v_of_the_keys",
@@ -129,8 +153,8 @@ SHARED_INPUT = Exercise(
             "values_back_through_w_q",
             right="linear_backward(dv, (x, w_v))",
             wrong="linear_backward(dv, (x, w_q))",
-            why="dv returns through the matrix that made v. A copied line still names that of the queries; dw_v is "
-            "right, and hides it.",
+            why="dv returns through the matrix that made v. A copied line still names that of the queries; dw_v "
+            "does not show it, since it needs x and dv alone.",
         ),
         Mistake(
             "path_of_the_keys_twice",
@@ -178,7 +202,7 @@ GROUPED_QUERIES = Exercise(
             "first_heads_for_the_groups",
             right="dx.reshape(B, G, H // G, T, D).sum(axis=2)",
             wrong="dx[:, :G]",
-            why="The first G of the repeated heads are copies of the first head or two. Which heads were made of "
+            why="The first G of the repeated heads are copies of the first heads only. Which heads were made of "
             "head g?",
         ),
         Mistake(
@@ -187,6 +211,24 @@ GROUPED_QUERIES = Exercise(
             wrong="dx.reshape(B, G, H // G, T, D).mean(axis=2)",
             why="Repeating is broadcasting, and its backward a sum over the heads that shared; the mean is H/G "
             "times too small.",
+        ),
+        Mistake(
+            "scaled_twice",
+            right="return dq, dk, dv",
+            wrong="return dq / D**0.5, dk / D**0.5, dv",
+            why="causal_attention_backward has the factor 1/√D in it: once is enough.",
+        ),
+        Mistake(
+            "dk_scaled_twice",
+            right="return dq, dk, dv",
+            wrong="return dq, dk / D**0.5, dv",
+            why="causal_attention_backward has the factor 1/√D in it: once is enough, for dk too.",
+        ),
+        Mistake(
+            "dq_scaled_twice",
+            right="return dq, dk, dv",
+            wrong="return dq / D**0.5, dk, dv",
+            why="causal_attention_backward has the factor 1/√D in it: once is enough, for dq too.",
         ),
     ),
     sizes=GROUPED_SIZES,
@@ -222,6 +264,12 @@ ROTARY = Exercise(
             right="dfirst * cos + dsecond * sin, dsecond * cos - dfirst * sin",
             wrong="dfirst * cos - dsecond * sin, dsecond * cos + dfirst * sin",
             why="The transpose turns by the opposite angle. Turned forwards again, it is right at position 0 only.",
+        ),
+        Mistake(
+            "rotary_first_line_forwards",
+            right="dfirst * cos + dsecond * sin",
+            wrong="dfirst * cos - dsecond * sin",
+            why="In the first line sin changes its sign, too.",
         ),
     ),
     complex_numbers=True,  # a turn is a product of them

@@ -67,6 +67,42 @@ LAYER_NORM = Exercise(
             wrong="dbeta = (dy * gamma).sum",
             why="beta is added after the gain: its gradient is a sum of dy itself.",
         ),
+        Mistake(
+            "mean_route_summed",
+            right="dx_hat.mean(",
+            wrong="dx_hat.sum(",
+            why="The mean was a mean over C: each x[c] moves it by 1/C only.",
+        ),
+        Mistake(
+            "variance_route_summed",
+            right="(dx_hat * x_hat).mean(",
+            wrong="(dx_hat * x_hat).sum(",
+            why="The variance was a mean over C: each x[c] moves it by a part with 1/C in it.",
+        ),
+        Mistake(
+            "mean_route_of_dy",
+            right="dx_hat.mean(",
+            wrong="dy.mean(",
+            why="What reaches the mean is dx_hat, and not dy.",
+        ),
+        Mistake(
+            "variance_route_of_dy",
+            right="x_hat * (dx_hat * x_hat)",
+            wrong="x_hat * (dy * x_hat)",
+            why="What reaches the variance is dx_hat, and not dy.",
+        ),
+        Mistake(
+            "inverse_std_on_one_route",
+            right="inverse_std * (dx_hat - through_mean - through_variance)",
+            wrong="inverse_std * dx_hat - through_mean - through_variance",
+            why="The bracket is missing: all three routes are divided.",
+        ),
+        Mistake(
+            "dx_hat_returned",
+            right="inverse_std * (dx_hat - through_mean - through_variance)",
+            wrong="dx_hat",
+            why="That is the gradient of x_hat; x is one step further down.",
+        ),
     ),
 )
 
@@ -100,6 +136,18 @@ RMS_NORM = Exercise(
             right="- x_hat * (dx_hat",
             wrong="- 2 * x_hat * (dx_hat",
             why="The 2 of x² and the ½ of the root cancel: the route through the length has neither.",
+        ),
+        Mistake(
+            "length_route_added",
+            right="dx_hat - x_hat",
+            wrong="dx_hat + x_hat",
+            why="When the length grows, x_hat shrinks: a minus.",
+        ),
+        Mistake(
+            "inverse_rms_on_one_route",
+            right="inverse_rms * (dx_hat - x_hat * (dx_hat * x_hat).mean(axis=-1, keepdims=True))",
+            wrong="inverse_rms * dx_hat - x_hat * (dx_hat * x_hat).mean(axis=-1, keepdims=True)",
+            why="The bracket is missing: both routes are divided.",
         ),
     ),
 )

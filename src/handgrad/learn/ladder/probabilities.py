@@ -166,5 +166,11 @@ CROSS_ENTROPY = Exercise(
             wrong="(np.exp(log_p) - 1)",
             why="The 1 is taken off at the target alone, and not from every token.",
         ),
+        Mistake(
+            "neither_dloss_nor_count",
+            right=" * (dloss / targets.size)",
+            wrong="",
+            why="Two factors are missing: dloss from above, and the 1/(B·T) of the mean.",
+        ),
     ),
 )

@@ -36,8 +36,8 @@ ADAMW = Exercise(
             "decay_through_the_means",
             right=MEAN,
             wrong=f"dw = dw + decay * w\n    {MEAN}",
-            why="A decay that is added to the gradient passes through both means, and is divided by √v̂ like it. The "
-            "W of AdamW is that it does not: it goes to w directly.",
+            why="A decay that is added to the gradient passes through both means, and is divided by √v̂ with the "
+            "gradient. The W of AdamW is that it does not: it goes to w directly.",
         ),
         Mistake(
             "decay_not_times_the_rate",
@@ -97,7 +97,8 @@ ADAMW = Exercise(
             "mean_without_its_share",
             right="(1 - BETA_1) * dw\n",
             wrong="dw\n",
-            why="A running mean of β1 old and (1 - β1) new; with all of dw it is a sum, and ten times as large.",
+            why="A running mean of β1 old and (1 - β1) new; with all of dw it is a sum, and in the end ten times as "
+            "large.",
         ),
         Mistake(
             "epsilon_under_the_root",
@@ -153,6 +154,36 @@ ADAMW = Exercise(
             wrong="dw**2",
             why="A running mean of β2 old and (1 - β2) new; with all of dw² it is a sum.",
         ),
+        Mistake(
+            "epsilon_forgotten",
+            right="(np.sqrt(corrected_square) + EPSILON)",
+            wrong="np.sqrt(corrected_square)",
+            why="Where is ε? It keeps the division finite where v̂ is 0.",
+        ),
+        Mistake(
+            "epsilon_outside_the_fraction",
+            right="corrected_mean / (np.sqrt(corrected_square) + EPSILON)",
+            wrong="corrected_mean / np.sqrt(corrected_square) + EPSILON",
+            why="ε belongs under the fraction's line, beside the root: a bracket is missing.",
+        ),
+        Mistake(
+            "decay_without_the_bracket",
+            right="(direction + decay * w)",
+            wrong="direction + decay * w",
+            why="The bracket is missing: the minus and the rate hold for the decay too.",
+        ),
+        Mistake(
+            "mean_corrected_by_beta_2",
+            right="mean / (1 - BETA_1**step)",
+            wrong="mean / (1 - BETA_2**step)",
+            why="Each mean is corrected by its own β: that of the gradient by β1.",
+        ),
+        Mistake(
+            "corrections_without_the_step",
+            right="corrected_mean = mean / (1 - BETA_1**step)\n    corrected_square = mean_square / (1 - BETA_2**step)",
+            wrong="corrected_mean = mean / (1 - BETA_1)\n    corrected_square = mean_square / (1 - BETA_2)",
+            why="β^step, and not β: the correction fades as the steps go on.",
+        ),
     ),
     function="adamw",
     forward=None,
@@ -207,13 +238,19 @@ ACCUMULATION = Exercise(
             "only_the_loss_is_weighted",
             right="sum(share * part[name] for",
             wrong="sum(part[name] / len(counts) for",
-            why="Your loss is right, but your gradients belong to another one: weight them by the same shares.",
+            why="Your gradients are the plain mean of the parts': weight them by the shares, as the mean loss is.",
         ),
         Mistake(
             "only_the_last_part",
             right="sum(share * part[name] for share, part in zip(shares, gradients, strict=True))",
             wrong="shares[-1] * gradients[-1][name]",
             why="A loop that assigns keeps only the last part: `+=`, and not `=`.",
+        ),
+        Mistake(
+            "only_the_gradients_are_weighted",
+            right="sum(share * part for",
+            wrong="sum(part / len(losses) for",
+            why="Your loss is the plain mean of the parts': weight it by the shares, as the gradients are.",
         ),
     ),
     function="accumulate",

@@ -281,8 +281,8 @@ MULTI_HEAD_ATTENTION = (
         multi_head_attention_backward,
         right="_heads_backward(dk, cache.k, ",
         wrong="_heads_backward(dk, cache.k._replace(linear=cache.k.linear._replace(w=cache.q.linear.w)), ",
-        why="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k is right, "
-        "and hides it.",
+        why="dk returns through the matrix that made k. A copied line still named the queries' one; dw_k does not "
+        "show it, since it needs x and dk alone.",
     ),
     Mutation(
         "w_o_not_transposed",
