@@ -13,14 +13,13 @@ from handgrad.learn.grading.feedback import (
     Diagnosis,
     Known,
     diagnose,
-    evidence,
     explaining,
     known_mistakes,
     mistaken_for,
     of_twin,
     reaches,
 )
-from handgrad.learn.grading.judge import scales, tensors
+from handgrad.learn.grading.judge import evidence, scales, tensors
 from handgrad.proof import MUTATIONS
 
 TWINNED = [exercise for exercise in EXERCISES if exercise.questions(0)[0].problem.twin is not None]

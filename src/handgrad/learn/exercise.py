@@ -167,10 +167,10 @@ class Exercise:
         right = self.right(*copy.deepcopy(arguments))
         return Question({**_lengths(sizes), **problem.axes}, arguments, right, problem)
 
-    @property
-    def letters(self) -> list[str]:
-        """The axes that its text speaks of."""
-        return sorted(set(re.findall(r"\b[BCDFGHNSTV]\b", self.unsolved)))
+    def sizes_of(self, question: Question) -> dict[str, int]:
+        """The lengths of the axes that its text speaks of."""
+        letters = sorted(set(re.findall(r"\b[A-Z]\b", self.unsolved)))
+        return {letter: question.sizes[letter] for letter in letters if letter in question.sizes}
 
     def argument_names(self) -> dict[str, list[str]]:
         """The arguments of the function, each with the names that its given lines give it, or its parts."""

@@ -43,11 +43,7 @@ def check(
             raise HandgradError("--all: not with the name of an exercise")
         good = _check_all(course, console, seed)
     else:
-        exercise = chosen(course, name)
-        if exercise is None:
-            show_end(console)
-            return
-        good = check_one(course, console, exercise, seed).passed
+        good = check_one(course, console, chosen(course, console, name), seed).passed
         show_progress(console, course)
     raise typer.Exit(0 if good else 1)
 

@@ -103,7 +103,7 @@ def _show(console: Console, results: list[Result]) -> None:
         table.add_row(
             Text(str(folder)),
             f"{passed_in(row)}/{len(row)}",
-            "".join(MARKS.get(result.grade.state, " ") for result in row),
+            "".join(MARKS[result.grade.state] for result in row),
         )
     console.print(table)
     if common := commonest_mistakes(results):

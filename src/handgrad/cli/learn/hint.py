@@ -1,21 +1,15 @@
 """handgrad learn hint: from a nudge to nearly the answer."""
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 from ...learn import HINTS, Course, Exercise
-from .show import Name, chosen, course_console, here, show_end, tolerant
+from .show import Name, chosen, course_console, here, indented, tolerant
 
 
 def hint(name: Name = None) -> None:
     """Show a hint; give the command again for the next. There are three, from a nudge to nearly the answer."""
     course, console = here(), course_console()
-    exercise = chosen(course, name)
-    if exercise is None:
-        show_end(console)
-        return
-    show_hint(console, course, exercise)
+    show_hint(console, course, chosen(course, console, name))
 
 
 def show_hint(console: Console, course: Course, exercise: Exercise) -> None:
@@ -25,7 +19,7 @@ def show_hint(console: Console, course: Course, exercise: Exercise) -> None:
     first = 1 if seen == HINTS else count
     for number in range(first, count + 1):
         console.print(f"[bold]{exercise.file}[/], hint {number} of {HINTS}")
-        console.print(Padding(Text(exercise.hints[number - 1]), (0, 0, 1, 2), expand=False))
+        indented(console, exercise.hints[number - 1], below=1)
     with tolerant(console):
         course.record_hints(exercise, count)
     if count == HINTS:

@@ -34,9 +34,13 @@ def course_console() -> Console:
     return Console(highlight=False, emoji=False)
 
 
-def chosen(course: Course, name: str | None) -> Exercise | None:
-    """The exercise of this name; without a name, the next one, and none where all have passed."""
-    return course.next() if name is None else find(name)
+def chosen(course: Course, console: Console, name: str | None) -> Exercise:
+    """The exercise of this name; without one, the next. Where all have passed, that is said, and the command ends."""
+    exercise = course.next() if name is None else find(name)
+    if exercise is None:
+        show_end(console)
+        raise typer.Exit
+    return exercise
 
 
 def any_seed() -> int:
@@ -49,29 +53,30 @@ def show_grade(console: Console, grade: Grade, footer: bool = True) -> None:
     exercise = grade.exercise
     if grade.printed.strip():
         console.print("[dim]your code printed, in all cases together:[/]")
-        _indented(console, grade.printed.rstrip())
+        indented(console, grade.printed.rstrip())
     console.print(f"{MARKS[grade.state]} [bold]{exercise.file}[/]  {escape(exercise.title)}")
     helping = {"hint": f"handgrad learn hint {exercise.name}"}
     if grade.passed:
-        _indented(console, f"{exercise.question}\n{exercise.answer}", above=1, below=1, style="green")
+        indented(console, f"{exercise.question}\n{exercise.answer}", above=1, below=1, style="green")
         helping = {"our solution": f"handgrad learn solution {exercise.name}"}
     elif grade.state == "missing":
-        _indented(console, f"There is no {exercise.file} here.", above=1, below=1)
+        indented(console, f"There is no {exercise.file} here.", above=1, below=1)
         helping = {"write it anew": f"handgrad learn reset {exercise.name}"}
     elif grade.state == "unwritten" and (grade.source or exercise.unsolved) == exercise.unsolved:
-        _indented(console, f"Write {exercise.function} in {exercise.file}.", above=1, below=1)
+        indented(console, f"Write {exercise.function} in {exercise.file}.", above=1, below=1)
     else:
-        _indented(console, grade.message, above=1, below=1)
+        indented(console, grade.message, above=1, below=1)
         if grade.kind in ("values", "shape", "exception"):
             helping["the same numbers again"] = f"handgrad learn check {exercise.name} --seed {grade.seed}"
     if grade.note:
-        _indented(console, f"note: {grade.note}", below=1, style="yellow")
+        indented(console, f"note: {grade.note}", below=1, style="yellow")
     if footer:
         for what, command in helping.items():
             console.print(f"[dim]  {what}: {command}[/]")
 
 
-def _indented(console: Console, text: str, above: int = 0, below: int = 0, style: str = "") -> None:
+def indented(console: Console, text: str, above: int = 0, below: int = 0, style: str = "") -> None:
+    """Print a text two columns to the right, with so many empty lines above and below."""
     console.print(Padding(Text(text, style=style), (above, 0, below, 2), expand=False))
 
 

@@ -9,7 +9,7 @@ from rich.syntax import Syntax
 
 from ...errors import HandgradError
 from ...learn import HINTS
-from .show import Name, chosen, course_console, here, show_end
+from .show import Name, chosen, course_console, here
 
 
 def solution(
@@ -18,10 +18,7 @@ def solution(
 ) -> None:
     """Show the lines that were asked for. Asks first; your file is not changed."""
     course, console = here(), course_console()
-    exercise = chosen(course, name)
-    if exercise is None:
-        show_end(console)
-        return
+    exercise = chosen(course, console, name)
     shown = course.hints_shown.get(exercise.name, 0)
     if course.standing(exercise) != "passed" and not yes:
         if sys.stdin is None:

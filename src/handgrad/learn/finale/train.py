@@ -18,7 +18,7 @@ from ...proof import relative_error
 from ...training import default_text, make_corpus, split, training_batch
 from ..course import Course
 from ..exercise import Exercise
-from ..grading.run import end, environment, python
+from ..grading.run import end, start
 from ..ladder import EXERCISES
 from ..ladder.model import GPT_NAMES, as_exercise_has_them
 
@@ -93,14 +93,7 @@ def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Tr
         work = Path(name)
         (work / "task").write_bytes(pickle.dumps(task))
         with (work / "printed").open("wb") as printed:
-            process = subprocess.Popen(
-                python(CHILD, course.folder.resolve(), work),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=printed,
-                env=environment(),
-                start_new_session=True,
-            )
+            process = start(CHILD, course.folder.resolve(), work, stdout=subprocess.PIPE, stderr=printed)
             assert process.stdout is not None
             try:
                 yield from _told(process.stdout, work, parameters, tokenizer)

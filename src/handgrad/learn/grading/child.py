@@ -96,7 +96,7 @@ def attempt(task: dict[str, Any], arrays: Arrays) -> dict[str, Any]:
         module = importer.run(task["module"], code)
         function = getattr(module, task["function"], None)
         if not callable(function):
-            return {"problem": "missing", "changed": changed}
+            return {"problem": "no_function", "changed": changed}
         answers = [answer_of(function, arguments, arrays) for arguments in task["questions"]]
     except BaseException as error:
         return {"problem": "exception", "changed": changed, **described(error, source, file)}

@@ -1,4 +1,4 @@
-"""What a single entry of a gradient depends on."""
+"""The first wrong entry of a gradient, and what the right one depends on."""
 
 import copy
 from collections import Counter
@@ -8,11 +8,35 @@ from typing import Any
 import numpy as np
 
 from ...layers import Array
+from ...proof import BAR
 from ..exercise import Exercise, Question
-from .judge import tensors
+from .judge import Evidence, tensors
 
 ENTRIES = 4000
 """Numbers that are moved, one by one, to see what an entry depends on; where there are more, nothing is said of it."""
+
+
+def first_entry(seen: Evidence, name: str) -> str:
+    """In the smallest case that is about as wrong as any, of more than one position, if there is one."""
+    worst = max(errors.get(name, 0.0) for errors in seen.amiss)
+
+    def preferred(n: int) -> tuple[bool, bool, int]:
+        size = sum(x.size for x in seen.rights[n].values())
+        return seen.questions[n].sizes["T"] == 1, seen.amiss[n][name] < worst / 1000, size
+
+    n = min(seen.failed(name), key=preferred)
+    mine, right = seen.answers[n][name], seen.rights[n][name]
+    off = ~(np.abs(mine - right) <= BAR * seen.scales[n][name])
+    telling = off & (right != 0)  # what should be 0 tells little
+    index = tuple(int(k) for k in np.argwhere(telling if telling.any() else off)[0])
+    place = f"{name}[{', '.join(map(str, index))}]" if index else name
+    yours, ours = (f"{float(x[index]):.6g}" for x in (mine, right))
+    if yours == ours:  # only the later digits differ
+        yours, ours = (f"{float(x[index]):.17g}" for x in (mine, right))
+    text = f"The first wrong entry: {place} is {yours}, and should be {ours}."
+    share = f" {np.count_nonzero(off)} of {off.size} are wrong." if off.size > 1 else ""
+    needed = dependencies(seen.exercise, seen.questions[n], name, index)
+    return text + share + (f"\nThe right one changes with {', '.join(needed)}." if needed else "")
 
 
 def dependencies(exercise: Exercise, question: Question, name: str, index: tuple[int, ...]) -> list[str]:

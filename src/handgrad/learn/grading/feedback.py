@@ -10,10 +10,9 @@ from ...layers import Array
 from ...proof import BAR, MUTATIONS, Case, Mutation
 from ...proof.compare.relations import factor_of, known_as, relation
 from ..exercise import Exercise, Mistake, Question
-from .entries import dependencies
-from .judge import error, scales, tensors, wrong
+from .entries import first_entry
+from .judge import Evidence, Tensors, error, tensors
 
-Tensors = Mapping[str, Array]
 SAME = 10 * BAR
 """How near an answer must be to what a mistake makes."""
 NEARLY = 1e-6
@@ -37,35 +36,6 @@ class Known(NamedTuple):
     why: str
     answer: Callable[[int], Tensors | None]
     """What it makes of the question of this number; None where it cannot be made, or has other shapes."""
-
-
-class Evidence(NamedTuple):
-    """Answers of which at least one is wrong."""
-
-    exercise: Exercise
-    questions: Sequence[Question]
-    answers: Sequence[Tensors]
-    rights: Sequence[Tensors]
-    scales: Sequence[Mapping[str, float]]
-    """What an error of each tensor is measured by."""
-    amiss: Sequence[Mapping[str, float]]
-    """For each question the tensors that are wrong, with their errors."""
-
-    @property
-    def names(self) -> list[str]:
-        """The tensors that are wrong in some answer."""
-        return list(dict.fromkeys(name for errors in self.amiss for name in errors))
-
-    def failed(self, name: str) -> list[int]:
-        """The questions in which a tensor is wrong."""
-        return [n for n, errors in enumerate(self.amiss) if name in errors]
-
-
-def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Evidence:
-    """Answers, tensors by name for each question, beside the right ones."""
-    rights = [tensors(question.right, exercise.returns) for question in questions]
-    amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
-    return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)
 
 
 def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
@@ -96,7 +66,7 @@ def diagnose(seen: Evidence, mistakes: Iterable[Known]) -> Diagnosis:
         why = "which this does not explain" if found and not taken and not relations else "perhaps for the same reason"
         said.append(f"{_listed(unexplained)} {_are(unexplained)} wrong as well, {why}.")
     elif unexplained:
-        said.append(_first_entry(seen, unexplained[0]))
+        said.append(first_entry(seen, unexplained[0]))
     return Diagnosis("one_for_another" if taken else found[0][0].name if found else "", "\n".join(said))
 
 
@@ -138,8 +108,9 @@ def related(seen: Evidence, name: str) -> str:
     pairs = {n: (seen.answers[n][name], seen.rights[n][name]) for n in seen.failed(name)}
     with np.errstate(all="ignore"):
         factors = {n: _factor(*pair) for n, pair in pairs.items()}
-        if all(factor is not None for factor in factors.values()):
-            return _times([float(factor or 0) for factor in factors.values()], [_sizes(seen, n) for n in factors])
+        if None not in factors.values():
+            known = {n: factor for n, factor in factors.items() if factor is not None}
+            return _times(list(known.values()), [_sizes(seen, n) for n in known])
         axes = seen.exercise.returns.get(name, "").split()
         said = set()
         for mine, right in pairs.values():
@@ -164,16 +135,14 @@ def _times(factors: Sequence[float], sizes: Sequence[Mapping[str, int]]) -> str:
         factor = round(factors[0], 12)
         simple = {0.0: "it is zero", -1.0: "the sign is turned round"}
         return simple.get(factor, f"it is the right one times {factor:.6g}")
-    known = [known_as(factor, lengths, SAME) for factor, lengths in zip(factors, sizes, strict=True) if factor]
-    ones = [lengths for factor, lengths in zip(factors, sizes, strict=True) if abs(factor) == 1 and lengths]
-    shared = [each for each in known[0] if all(each in other for other in known)] if known and not ones else []
+    known = [known_as(factor, lengths, SAME) for factor, lengths in zip(factors, sizes, strict=True)]
+    shared = [each for each in known[0] if all(each in other for other in known)]
     return f"it is the right one times {shared[0]}" if shared else ""
 
 
 def _sizes(seen: Evidence, n: int) -> dict[str, int]:
-    """The lengths that a factor may come from: of the axes that the exercise speaks of."""
-    known = seen.questions[n].sizes
-    sizes = {letter: known[letter] for letter in seen.exercise.letters if letter in known}
+    """The lengths that a factor may come from."""
+    sizes = seen.exercise.sizes_of(seen.questions[n])
     return sizes | ({"(B·T)": sizes["B"] * sizes["T"]} if sizes.keys() >= {"B", "T"} else {})
 
 
@@ -295,26 +264,3 @@ def _are(names: Sequence[str]) -> str:
 def _listed(names: Sequence[str]) -> str:
     shown = [*names[:ROOM], f"{len(names) - ROOM} more"] if len(names) > ROOM + 1 else list(names)
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
-
-
-def _first_entry(seen: Evidence, name: str) -> str:
-    """In the smallest case that is about as wrong as any, of more than one position, if there is one."""
-    worst = max(errors.get(name, 0.0) for errors in seen.amiss)
-
-    def preferred(n: int) -> tuple[bool, bool, int]:
-        size = sum(x.size for x in seen.rights[n].values())
-        return seen.questions[n].sizes["T"] == 1, seen.amiss[n][name] < worst / 1000, size
-
-    n = min(seen.failed(name), key=preferred)
-    mine, right = seen.answers[n][name], seen.rights[n][name]
-    off = ~(np.abs(mine - right) <= BAR * seen.scales[n][name])
-    telling = off & (right != 0)  # what should be 0 tells little
-    index = tuple(int(k) for k in np.argwhere(telling if telling.any() else off)[0])
-    place = f"{name}[{', '.join(map(str, index))}]" if index else name
-    yours, ours = (f"{float(x[index]):.6g}" for x in (mine, right))
-    if yours == ours:  # only the later digits differ
-        yours, ours = (f"{float(x[index]):.17g}" for x in (mine, right))
-    text = f"The first wrong entry: {place} is {yours}, and should be {ours}."
-    share = f" {np.count_nonzero(off)} of {off.size} are wrong." if off.size > 1 else ""
-    needed = dependencies(seen.exercise, seen.questions[n], name, index)
-    return text + share + (f"\nThe right one changes with {', '.join(needed)}." if needed else "")

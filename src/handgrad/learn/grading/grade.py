@@ -12,8 +12,8 @@ from ...machine import cores
 from ...proof import BAR
 from ...proof.compare.relations import relation
 from ..exercise import Exercise, Question, read_source
-from .feedback import Evidence, diagnose, evidence, known_mistakes
-from .judge import misfit, tensors, wrong
+from .feedback import diagnose, known_mistakes
+from .judge import Evidence, evidence, misfit, tensors, wrong
 from .run import LIMITS, Limits, Outcome, end_all, run
 
 State = Literal["passed", "unwritten", "wrong", "missing"]
@@ -128,8 +128,8 @@ def _problem(exercise: Exercise, outcome: Outcome, source: str, path: str) -> Fi
     lines = source.split("\n")
     at = f"{path}:{line}: {lines[line - 1].strip()}" if 0 < line <= len(lines) else ""
     match kind:
-        case "missing":
-            return Finding("no_function", f"there is no function {exercise.function}")
+        case "no_function":
+            return Finding(kind, f"there is no function {exercise.function}")
         case "complex":
             why = "complex numbers are refused here: they are the tool of numerical derivatives"
             return Finding(kind, why, before=at, after="Write the derivative in real numbers.")
@@ -261,5 +261,4 @@ def _off_by(error: float) -> str:
 
 
 def _sizes(exercise: Exercise, question: Question) -> str:
-    sizes = question.sizes
-    return ", ".join(f"{letter} = {sizes[letter]}" for letter in exercise.letters if letter in sizes)
+    return ", ".join(f"{letter} = {size}" for letter, size in exercise.sizes_of(question).items())

@@ -1,14 +1,16 @@
 """Whether an answer is right: its structure, its shapes and dtypes, that nothing was written to, and its numbers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...layers import Array
 from ...proof import BAR
+from ..exercise import Exercise, Question
 from .run import Other
 
+Tensors = Mapping[str, Array]
 SMALLEST = 1e-2
 """A tensor that is smaller than this part of the largest one is compared with that: it may be zero by mathematics."""
 
@@ -124,3 +126,32 @@ def wrong(mine: Mapping[str, Array], right: Mapping[str, Array]) -> dict[str, fl
     by = scales(right)
     errors = {name: error(mine[name], x, by[name]) for name, x in right.items()}
     return {name: each for name, each in errors.items() if not each <= BAR}
+
+
+class Evidence(NamedTuple):
+    """Answers of which at least one is wrong."""
+
+    exercise: Exercise
+    questions: Sequence[Question]
+    answers: Sequence[Tensors]
+    rights: Sequence[Tensors]
+    scales: Sequence[Mapping[str, float]]
+    """What an error of each tensor is measured by."""
+    amiss: Sequence[Mapping[str, float]]
+    """For each question the tensors that are wrong, with their errors."""
+
+    @property
+    def names(self) -> list[str]:
+        """The tensors that are wrong in some answer."""
+        return list(dict.fromkeys(name for errors in self.amiss for name in errors))
+
+    def failed(self, name: str) -> list[int]:
+        """The questions in which a tensor is wrong."""
+        return [n for n, errors in enumerate(self.amiss) if name in errors]
+
+
+def evidence(exercise: Exercise, questions: Sequence[Question], answers: Sequence[Tensors]) -> Evidence:
+    """Answers, tensors by name for each question, beside the right ones."""
+    rights = [tensors(question.right, exercise.returns) for question in questions]
+    amiss = [wrong(mine, right) for mine, right in zip(answers, rights, strict=True)]
+    return Evidence(exercise, questions, answers, rights, [scales(right) for right in rights], amiss)

@@ -22,6 +22,7 @@ from ...errors import HandgradError
 from ...layers import Array
 from ..exercise import FOLDER, Exercise, Question, read_solved
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 CHILD = Path(__file__).with_name("child.py")
 STARTING = 50.0
 """Seconds more, in which Python and NumPy start on a machine that does other things."""
@@ -97,19 +98,16 @@ def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: 
     return Outcome(None, [], _ended(status, stuck, exercise.file, limits), text, [])
 
 
-def python(script: Path, *arguments: Path) -> list[str]:
-    """The command that runs a script apart from the user's settings, and from the folder that it is in.
+def start(script: Path, *arguments: Path, **options: Any) -> "subprocess.Popen[Any]":
+    """A script in a process and a session of its own, apart from the user's settings; `options` are those of `Popen`.
 
-    Its last argument is where NumPy is: not always where Python looks by itself.
+    Its last argument is where NumPy is: not always where Python looks by itself. It has one thread for its products:
+    several exercises are graded side by side.
     """
     numpy = Path(np.__file__).parents[1]
-    return [sys.executable, "-I", "-u", "-X", "utf8", str(script), *map(str, (*arguments, numpy))]
-
-
-def environment() -> dict[str, str]:
-    """One thread for each process: several exercises are graded side by side."""
-    threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-    return os.environ | dict.fromkeys(threads, "1")
+    command = [sys.executable, "-I", "-u", "-X", "utf8", str(script), *map(str, (*arguments, numpy))]
+    environment = os.environ | dict.fromkeys(THREADS, "1")
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True, **options)
 
 
 @cache
@@ -130,15 +128,7 @@ _running: set["subprocess.Popen[Any]"] = set()
 
 def _run_child(folder: Path, printed: IO[bytes], seconds: float) -> int | None:
     """The status in which the child ended; None where it took too long."""
-    process = subprocess.Popen(
-        python(CHILD, folder),
-        stdin=subprocess.DEVNULL,
-        stdout=printed,
-        stderr=subprocess.STDOUT,
-        env=environment(),
-        cwd=folder,
-        start_new_session=True,
-    )
+    process = start(CHILD, folder, stdout=printed, stderr=subprocess.STDOUT, cwd=folder)
     _running.add(process)
     try:
         return process.wait(seconds)

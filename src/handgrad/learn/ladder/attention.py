@@ -14,6 +14,51 @@ def _head(make: Maker) -> Problem:
 
 
 SOFTMAXED = "softmax_backward(dweights, weights)"
+ELEMENTWISE = (
+    "weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a denominator, so "
+    "each score moves all of them."
+)
+ROW_SUM = "softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights."
+OF_SOFTMAX = (
+    Mistake(
+        "softmax_as_if_elementwise",
+        right=SOFTMAXED,
+        wrong="dweights * weights * (1 - weights)",
+        why=ELEMENTWISE,
+    ),
+    Mistake(
+        "softmax_without_the_row_sum",
+        right=SOFTMAXED,
+        wrong="dweights * weights",
+        why=ROW_SUM,
+    ),
+    Mistake(
+        "softmax_plain_mean",
+        right=SOFTMAXED,
+        wrong="weights * (dweights - dweights.mean(axis=-1, keepdims=True))",
+        why="What is taken off is the mean of dweights weighted by the weights, and not the plain mean.",
+    ),
+    Mistake(
+        "softmax_multiplied_twice",
+        right=SOFTMAXED,
+        wrong="weights * softmax_backward(dweights, weights)",
+        why="One factor weights: softmax_backward has it already.",
+    ),
+    Mistake(
+        "softmax_arguments_exchanged",
+        right=SOFTMAXED,
+        wrong="softmax_backward(weights, dweights)",
+        why="softmax_backward takes the gradient first, and then its cache, which is what softmax gave.",
+    ),
+)
+"""In the line that calls softmax_backward."""
+DV_NOT_TRANSPOSED = Mistake(
+    "dv_weights_not_transposed",
+    right="dv = weights.swapaxes(-1, -2) @ dy",
+    wrong="dv = weights @ dy",
+    why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
+    "matrix is square, so nothing complains.",
+)
 
 ATTENTION_HEAD = Exercise(
     "attention_head",
@@ -21,14 +66,8 @@ ATTENTION_HEAD = Exercise(
     {"dq": "B T D", "dk": "B S D", "dv": "B S D"},
     _head,
     (
+        *OF_SOFTMAX,
         of_catalogue("scores_softmax_derivative_skipped", right=SOFTMAXED, wrong="dweights"),
-        Mistake(
-            "softmax_as_if_elementwise",
-            right="softmax_backward(dweights, weights)",
-            wrong="dweights * weights * (1 - weights)",
-            why="weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a "
-            "denominator, so each score moves all of them.",
-        ),
         of_catalogue(
             "softmax_sum_over_the_wrong_axis",
             right=SOFTMAXED,
@@ -47,18 +86,6 @@ ATTENTION_HEAD = Exercise(
             right="dv = weights.swapaxes(-1, -2) @ dy",
             wrong="dv = softmax_backward(dy @ v.swapaxes(-1, -2), weights).swapaxes(-1, -2) @ dy",
             why="The values met the weights as they came out of softmax: dv uses the weights, and not dscores.",
-        ),
-        Mistake(
-            "softmax_arguments_exchanged",
-            right="softmax_backward(dweights, weights)",
-            wrong="softmax_backward(weights, dweights)",
-            why="softmax_backward takes the gradient first, and then its cache, which is what softmax gave.",
-        ),
-        Mistake(
-            "softmax_without_the_row_sum",
-            right="softmax_backward(dweights, weights)",
-            wrong="dweights * weights",
-            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
         ),
     ),
 )
@@ -118,6 +145,8 @@ CAUSAL_ATTENTION = Exercise(
     {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
     lambda make: inputs_as_in_library(making.causal_attention(make)),
     (
+        *OF_SOFTMAX,
+        DV_NOT_TRANSPOSED,
         Mistake(
             "hidden_keys_with_gradients",
             right=SOFTMAXED,
@@ -132,19 +161,6 @@ CAUSAL_ATTENTION = Exercise(
             why="scale_backward has the factor 1/√D in it: once is enough.",
         ),
         Mistake(
-            "dv_weights_not_transposed",
-            right="dv = weights.swapaxes(-1, -2) @ dy",
-            wrong="dv = weights @ dy",
-            why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
-            "matrix is square, so nothing complains.",
-        ),
-        Mistake(
-            "softmax_without_the_row_sum",
-            right="softmax_backward(dweights, weights)",
-            wrong="dweights * weights",
-            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
-        ),
-        Mistake(
             "dscores_transposed",
             right="scale_backward(dscores, scale_cache)",
             wrong="scale_backward(dscores.swapaxes(-1, -2), scale_cache)",
@@ -156,25 +172,6 @@ CAUSAL_ATTENTION = Exercise(
             right="return dq, dk, dv",
             wrong="return dk, dq, dv",
             why="dq and dk are exchanged: return dq, dk, dv.",
-        ),
-        Mistake(
-            "softmax_as_if_elementwise",
-            right="softmax_backward(dweights, weights)",
-            wrong="dweights * weights * (1 - weights)",
-            why="weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a "
-            "denominator, so each score moves all of them.",
-        ),
-        Mistake(
-            "softmax_plain_mean",
-            right="softmax_backward(dweights, weights)",
-            wrong="weights * (dweights - dweights.mean(axis=-1, keepdims=True))",
-            why="What is taken off is the mean of dweights weighted by the weights, and not the plain mean.",
-        ),
-        Mistake(
-            "softmax_multiplied_twice",
-            right="softmax_backward(dweights, weights)",
-            wrong="weights * softmax_backward(dweights, weights)",
-            why="One factor weights: softmax_backward has it already.",
         ),
         Mistake(
             "dk_scaled_twice",

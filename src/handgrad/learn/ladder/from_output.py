@@ -2,6 +2,7 @@
 
 from ...proof import making
 from ..exercise import Exercise, Mistake
+from .attention import DV_NOT_TRANSPOSED, ELEMENTWISE, ROW_SUM
 from .common import inputs_as_in_library
 
 ATTENTION_FROM_OUTPUT = Exercise(
@@ -10,11 +11,12 @@ ATTENTION_FROM_OUTPUT = Exercise(
     {"dq": "B H T D", "dk": "B H T D", "dv": "B H T D"},
     lambda make: inputs_as_in_library(making.causal_attention(make)),
     (
+        DV_NOT_TRANSPOSED,
         Mistake(
             "softmax_without_the_row_sum",
             right=" - delta)",
             wrong=")",
-            why="softmax's backward takes the row's weighted mean of dweights off before it multiplies by the weights.",
+            why=ROW_SUM,
         ),
         Mistake(
             "delta_of_the_values",
@@ -59,13 +61,6 @@ ATTENTION_FROM_OUTPUT = Exercise(
             why="delta is made of dy and y, and not of y alone.",
         ),
         Mistake(
-            "dv_weights_not_transposed",
-            right="dv = weights.swapaxes(-1, -2) @ dy",
-            wrong="dv = weights @ dy",
-            why="v[s] goes to every query t with weights[t, s], so dv[s] sums over t: the weights transposed. The "
-            "matrix is square, so nothing complains.",
-        ),
-        Mistake(
             "scaled_twice",
             right="scale * dscores @ k, scale * dscores.swapaxes(-1, -2) @ q",
             wrong="scale**2 * dscores @ k, scale**2 * dscores.swapaxes(-1, -2) @ q",
@@ -93,8 +88,7 @@ ATTENTION_FROM_OUTPUT = Exercise(
             "softmax_as_if_elementwise",
             right="weights * (dy @ v.swapaxes(-1, -2) - delta)",
             wrong="weights * (1 - weights) * (dy @ v.swapaxes(-1, -2))",
-            why="weights * (1 - weights) is only the diagonal of softmax's Jacobian: all weights of a row share a "
-            "denominator, so each score moves all of them.",
+            why=ELEMENTWISE,
         ),
         Mistake(
             "mask_forgotten_in_the_recomputation",
