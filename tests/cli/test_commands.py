@@ -53,6 +53,14 @@ def test_without_a_prompt_the_model_begins_a_line(cli: Cli, trained: Path) -> No
     assert len(result.output) == 41
 
 
+def test_a_kept_model_writes_too(cli: Cli, trained: Path) -> None:
+    kept = trained / "kept" / "10"
+    assert (
+        cli("generate", kept, "--tokens", 40, "--seed", 1).output
+        == handgrad.load(kept).generate("\n", 40, seed=1) + "\n"
+    )
+
+
 def test_without_a_seed_each_text_is_another(cli: Cli, trained: Path) -> None:
     texts = {cli("generate", trained, "--tokens", 40, "--temperature", 2).output for _ in range(4)}
     assert len(texts) > 1
@@ -144,6 +152,13 @@ def test_the_best_weights_are_measured_on_what_their_run_held_out(cli: Cli, trai
     assert row(cli("evaluate", trained / "previous"), "held out")
 
 
+def test_a_kept_model_has_the_loss_of_its_evaluation(cli: Cli, trained: Path) -> None:
+    losses = {entry["step"]: entry["validation_loss"] for entry in read_metrics(trained) if "sample" in entry}
+    assert list(losses) == [10, 20, 30]
+    for step, loss in losses.items():
+        assert row(cli("evaluate", trained / "kept" / str(step)), "held out")[1] == f"{loss:.3f}"
+
+
 def test_a_character_that_the_model_does_not_know_is_named_with_the_text(cli: Cli, trained: Path, text: Path) -> None:
     Path("other.txt").write_text("the ©at", encoding="utf-8")
     assert line(cli("evaluate", trained, "--data", text.name, "--data", "other.txt")) == (
@@ -191,9 +206,10 @@ def sections(result: Result) -> dict[str, dict[str, str]]:
 
 
 def test_the_parts_of_a_model_add_up(cli: Cli, trained: Path) -> None:
-    """On a run, on its best weights, and on a copy of these elsewhere."""
+    """On a run, on its best weights and the fresh ones, and on a copy of the best elsewhere."""
     shutil.copytree(trained / "best", "bare")
-    found = {str(folder): sections(cli("info", folder)) for folder in (trained, trained / "best", Path("bare"))}
+    folders = (trained, trained / "best", trained / "kept" / "0", Path("bare"))
+    found = {str(folder): sections(cli("info", folder)) for folder in folders}
     for name, tables in found.items():
         architecture, counts, decode, train, process, *training = tables.values()
         assert process["malloc"] == keep_freed_memory()
@@ -624,6 +640,7 @@ def test_settings_may_be_repeated_with_resume(cli: Cli, trained: Path) -> None:
         (["--steps", "40"], "steps: 40, but the run in trained was begun with 30"),
         (["--seed", "1"], "seed: 1, but the run in trained was begun with 0"),
         (["--set", "width=16"], "width: 16, but the run in trained was begun with 8"),
+        (["--set", "keep=false"], "keep: False, but the run in trained was begun with True"),
         (["--tokenizer", "bpe"], "tokenizer: 'bpe', but the run in trained was begun with 'chars'"),
         (["--set", "widht=8"], "widht: this run has no such field"),
         (["--vocabulary", "300"], "vocabulary: this run has no such field"),

@@ -45,6 +45,7 @@ def test_a_run_interrupted_at_random_moments_ends_with_the_same_bytes(tmp_path: 
     for run in runs:
         for name in SAME:
             assert digest(tmp_path / run / name) == digest(tmp_path / "unbroken" / name), (run, name)
+        assert kept(tmp_path / run) == kept(tmp_path / "unbroken"), run
         assert [entry["step"] for entry in read_metrics(tmp_path / run)] == list(range(1, STEPS + 1))
 
 
@@ -57,6 +58,10 @@ def train(folder: Path, run: str) -> subprocess.Popen[str]:
         arguments = ["--out", run, "--data", "text.txt", "--steps", str(STEPS), *settings]
     command = [sys.executable, "-m", "handgrad", "train", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def kept(run: Path) -> dict[Path, str]:
+    return {path.relative_to(run): digest(path) for path in run.glob("kept/*/*")}
 
 
 def digest(path: Path) -> str:

@@ -36,6 +36,7 @@ def test_every_preset_is_a_model_and_a_training(preset: str, vocabulary: int) ->
     assert recipe.training.batch % recipe.training.accumulation == 0
     assert recipe.training.evaluations <= recipe.training.steps
     assert recipe.tokenizer.tokenizer == "chars"
+    assert recipe.training.keep == (preset != "medium")  # whose models are large
     assert PRESETS[preset].purpose
 
 
@@ -46,7 +47,7 @@ def test_fields_stand_in_for_the_preset_s_and_these_for_the_defaults() -> None:
     sizes = {name: tiny[name] for name in ("layers", "heads", "hidden", "context")}
     assert recipe.architecture.items() >= (sizes | {"width": 96, "norm": "none", "residual": True}).items()
     assert {**recipe.architecture, "vocabulary": 9} == recipe.model(9).to_dict()
-    assert recipe.training == TrainingConfig(steps=tiny["steps"], learning_rate=0.25, seed=7)
+    assert recipe.training == TrainingConfig(steps=tiny["steps"], learning_rate=0.25, seed=7, keep=True)
     assert recipe.tokenizer == TokenizerConfig()
     assert make_recipe() == make_recipe({}, "default") != make_recipe({}, "tiny")
 
@@ -113,14 +114,14 @@ def test_without_a_preset_the_fields_have_their_defaults() -> None:
     config = recipe.model(7)
     model = Model(config, initial_parameters(config), Tokenizer.of_characters("abcdefg"))
     tuning = recipe_for(model, {"steps": 3}).training
-    assert (tuning.optimizer, tuning.steps, tuning.batch, tuning.hold) == ("adamw", 3, 8, 0)
+    assert (tuning.optimizer, tuning.steps, tuning.batch, tuning.hold, tuning.keep) == ("adamw", 3, 8, 0, False)
 
 
 def test_another_optimizer_than_the_preset_s_has_its_own_rate_and_schedule() -> None:
     """A rate that is right for Muon ruins AdamW."""
     defaults, preset = TrainingConfig(), PRESETS["recipe"].settings
     other = make_recipe({"optimizer": "adamw"}, "recipe")
-    assert other.training == dataclasses.replace(defaults, steps=preset["steps"], batch=preset["batch"])
+    assert other.training == dataclasses.replace(defaults, steps=preset["steps"], batch=preset["batch"], keep=True)
     assert other.architecture["positions"] == "rotary"
     same = make_recipe({"optimizer": "muon"}, "recipe").training
     assert (same.learning_rate, same.hold, same.momentum) == (preset["learning_rate"], 0.4, 0.8)

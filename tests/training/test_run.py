@@ -25,12 +25,14 @@ from handgrad.training import (
     Run,
     create_run,
     is_being_trained,
+    kept_models,
     make_recipe,
     read_data,
     read_metrics,
     read_record,
     refuse_a_run,
     resume_run,
+    run_of,
     windows_per_epoch,
 )
 from handgrad.training.checkpoint import FILES, newest_whole
@@ -51,9 +53,10 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-2,
     "warmup": 2,
     "hold": 0,
+    "keep": True,
 }
 SAME = (*FILES, "checksums.sha256", "sample.txt", "best/model.safetensors", "best/config.json")
-"""What the time that a run took does not show in."""
+"""What the time that a run took does not show in; and the kept models."""
 MODEL_FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
@@ -100,7 +103,8 @@ def train_until(run: Run, step: int) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in SAME}
+    kept = (str(path.relative_to(folder)) for path in (folder / "kept").rglob("*") if path.is_file())
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*SAME, *kept)}
 
 
 def step_of(folder: Path) -> int:
@@ -159,13 +163,13 @@ def test_a_run_of_the_recipe_that_was_broken_off_ends_with_the_same_bytes(
 def test_a_run_whose_record_lacks_newer_fields_goes_on_as_it_was(
     text: Path, tmp_path: Path, unbroken: dict[str, str]
 ) -> None:
-    """AdamW, and no plateau, whatever presets ask for by now."""
+    """AdamW, no plateau, and no models kept from there on, whatever presets ask for by now."""
     train_until(new_run(text, tmp_path), 8)
     record = json.loads((tmp_path / "training.json").read_text())
-    for name in ("optimizer", "hold", "momentum", "embedding_std", "bias"):
+    for name in ("optimizer", "hold", "momentum", "embedding_std", "bias", "keep"):
         del record["settings"][name]
     (tmp_path / "training.json").write_text(json.dumps(record))
-    assert read_record(tmp_path).recipe == make_recipe(SETTINGS | {"momentum": 0.95})
+    assert read_record(tmp_path).recipe == make_recipe(SETTINGS | {"momentum": 0.95, "keep": False})
     (tmp_path / "checksums.sha256").write_text(
         re.sub(
             r"(?m)^\w+(  training.json)$",
@@ -176,6 +180,7 @@ def test_a_run_whose_record_lacks_newer_fields_goes_on_as_it_was(
     finish(resume_run(tmp_path))
     weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
     assert weights == unbroken["model.safetensors"]
+    assert list(kept_models(tmp_path)) == [0, 4, 8]
 
 
 def test_the_state_of_another_optimizer_is_refused(text: Path, tmp_path: Path) -> None:
@@ -261,13 +266,13 @@ class Mortal:
         return call
 
 
-SHORT: dict[str, Any] = {"steps": 2, "evaluations": 2, "accumulation": 1}
+SHORT: dict[str, Any] = {"steps": 2, "evaluations": 2, "accumulation": 1, "keep": False}
 
 
 def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From before its creation, over two evaluations, to its end."""
+    """From before its creation, over two evaluations, to its end; but for what it does to keep models."""
     with monkeypatch.context() as patch:
         living = Mortal(patch)
         finish(new_run(text, tmp_path / "unbroken", **SHORT))
@@ -282,6 +287,38 @@ def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
         finish(resume_run(folder) if begun else new_run(text, folder, **SHORT))
         assert digests(folder) == digests(tmp_path / "unbroken"), fatal
         assert not begun or not list(folder.rglob("*.part")), fatal
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["fresh", "evaluated"])
+def test_a_run_killed_at_any_change_while_it_keeps_a_model_ends_with_the_same_bytes(
+    step: int, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it wrote by then is no model yet, or the whole one; and it is written anew."""
+    changes = SHORT | {"steps": 1, "evaluations": 1, "keep": True}
+    finish(new_run(text, tmp_path / "unbroken", **changes))
+    keep = Run._keep
+
+    def keep_mortally(run: Run) -> None:
+        with monkeypatch.context() as patch:
+            if run.step == step:
+                Mortal(patch, fatal)
+            keep(run)
+
+    for fatal in itertools.count(1):
+        folder = tmp_path / str(fatal)
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(Run, "_keep", keep_mortally)
+                finish(new_run(text, folder, **changes))
+                break
+        except Killed:
+            for part in (folder / "kept").rglob("*.part"):
+                part.rename(part.with_name(f".0{part.name}"))  # as another process calls it
+            for kept in kept_models(folder).values():
+                handgrad.load(kept)
+            finish(resume_run(folder))
+            assert digests(folder) == digests(tmp_path / "unbroken"), fatal
+    assert fatal > 12
 
 
 def test_a_resumed_run_killed_at_any_change_of_the_disk_ends_with_the_same_bytes(
@@ -349,11 +386,11 @@ def test_two_damaged_checkpoints_are_one_clear_line(text: Path, tmp_path: Path) 
     assert not is_being_trained(tmp_path)
 
 
-@pytest.mark.parametrize("full_at", range(1, 16))
+@pytest.mark.parametrize("full_at", range(1, 28))
 def test_a_full_disk_ends_the_run_with_the_file_s_name_and_loses_nothing(
     full_at: int, text: Path, tmp_path: Path, unbroken: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Full from a certain flush on, as a disk is: at the first evaluation after step 4, or the next."""
+    """Full from a certain flush on, as a disk is: where the fresh model is kept again, or at the first evaluation."""
     train_until(new_run(text, tmp_path), 3)
     flushed = 0
 
@@ -513,9 +550,10 @@ def test_a_folder_of_other_files_is_refused(text: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sample.txt").read_text() == "mine"
 
 
-def test_the_checkpoint_before_the_last_is_not_a_run_to_resume(text: Path, tmp_path: Path) -> None:
+def test_the_models_within_a_run_are_not_runs_to_resume(text: Path, tmp_path: Path) -> None:
     train_until(new_run(text, tmp_path), 8)
-    for name in ("previous", "best"):
+    for name in ("previous", "best", "kept/4"):
+        assert run_of(tmp_path / name) == tmp_path
         with pytest.raises(HandgradError, match=r"(is a checkpoint of the run above it|holds no run to resume)"):
             resume_run(tmp_path / name)
 
@@ -584,6 +622,56 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss(text: Path, tm
     np.testing.assert_array_equal(handgrad.load(tmp_path).parameters.flat, weights[STEPS])
     with resume_run(tmp_path) as again:
         assert again.best == run.best
+
+
+def test_the_model_of_every_evaluation_and_the_fresh_one_are_kept(
+    text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    run = new_run(text, tmp_path)
+    weights = {0: run.trainer.model.parameters.flat.copy()}
+    with run:
+        for progress in run.train():
+            if progress.validation is not None:
+                weights[progress.step] = run.trainer.model.parameters.flat.copy()
+    kept = kept_models(tmp_path)
+    assert kept == {step: tmp_path / "kept" / str(step) for step in (0, 4, 8, 12)}
+    assert list(kept) == [0, 4, 8, 12]
+    for step, folder in kept.items():
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*MODEL_FILES, "checksums.sha256"])
+        np.testing.assert_array_equal(handgrad.load(folder).parameters.flat, weights[step])
+    assert unbroken["kept/12/model.safetensors"] == unbroken["model.safetensors"]
+
+
+def test_a_run_that_keeps_no_models_is_the_same_but_for_its_record(
+    text: Path, tmp_path: Path, unbroken: dict[str, str]
+) -> None:
+    finish(new_run(text, tmp_path, keep=False))
+    assert not (tmp_path / "kept").exists()
+    assert kept_models(tmp_path) == {}
+    found = digests(tmp_path)
+    different = {name for name in unbroken if found.get(name) != unbroken[name] and not name.startswith("kept/")}
+    assert different == {"training.json", "checksums.sha256"}
+
+
+def test_what_is_no_kept_model_is_passed_over(tmp_path: Path) -> None:
+    """By its name, or since it is half written; whole ones come by their numbers."""
+    for name in ("100", "20", "0", "3", "007", "-1", "1.5", "٤", "mine"):
+        (tmp_path / "kept" / name).mkdir(parents=True)
+        if name != "3":
+            (tmp_path / "kept" / name / "checksums.sha256").write_bytes(b"")
+    (tmp_path / "kept" / "4").write_bytes(b"")
+    (tmp_path / "kept" / "5" / "checksums.sha256").mkdir(parents=True)
+    assert list(kept_models(tmp_path).items()) == [(step, tmp_path / "kept" / str(step)) for step in (0, 20, 100)]
+
+
+@pytest.mark.parametrize("name", ["kept", "best", "kept/7"])
+def test_a_run_may_be_called_as_folders_within_runs_are(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    for inner in ("best", "kept/4"):
+        (folder / inner).mkdir(parents=True)
+    (folder / "training.json").write_bytes(b"")
+    assert [run_of(folder / inner) for inner in (".", "best", "kept/4")] == [folder] * 3
+    assert run_of(folder / "kept") is None
 
 
 def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ RunFolder = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        help="A run's folder, such as runs/1, or its best weights: runs/1/best; or a Hugging Face folder of GPT-2, "
-        "Llama, Mistral, Qwen 2 or 3.",
+        help="A run's folder, such as runs/1, its best weights: runs/1/best, or those after a step: runs/1/kept/300; "
+        "or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3.",
     ),
 ]
 

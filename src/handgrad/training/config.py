@@ -49,6 +49,8 @@ class TrainingConfig(Settings):
     """The largest norm that all gradients may have together."""
     evaluations: Size = 8
     """How often the loss on the held-out text is taken; the last time after the last update."""
+    keep: bool = False
+    """Keep the model of every evaluation, and the fresh one, in the run's folder `kept`."""
     shards: Size = field(default_factory=cores)
     """Parts that a batch is cut into, each the work of one thread; by default as many as this machine has cores."""
     seed: Count = 0

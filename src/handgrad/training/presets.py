@@ -22,11 +22,21 @@ DEFAULT: dict[str, Any] = RATES["muon"] | {
     "context": 64,
     "steps": 1200,
     "batch": 16,
+    "keep": True,
 }
 PRESETS = {
     "tiny": Preset(
         "a quick trial: 0.1 million parameters, some fifteen seconds",
-        {"layers": 2, "heads": 2, "width": 64, "hidden": 168, "context": 64, "steps": 1000, "learning_rate": 5e-3},
+        {
+            "layers": 2,
+            "heads": 2,
+            "width": 64,
+            "hidden": 168,
+            "context": 64,
+            "steps": 1000,
+            "learning_rate": 5e-3,
+            "keep": True,
+        },
     ),
     "default": Preset(
         "0.8 million parameters, GPT-2's layout with SwiGLU, trained by Muon; two minutes",

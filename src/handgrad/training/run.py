@@ -9,7 +9,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, HandgradError, TrainingError
-from ..files import remove_parts, require_folder, write_atomically
+from ..files import CHECKSUMS_FILE, flush_folder, naming, remove_parts, require_folder, write_atomically
 from ..model import CONFIG_FILE, Model
 from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
@@ -22,6 +22,7 @@ from .record import KEPT_FILE, Data, Record, init_of, load_init, new_record, rea
 from .trainer import Progress, Trainer, fresh_trainer
 
 BEST = "best"
+KEPT = "kept"
 LOCK_FILE = ".lock"
 PATIENCE = 1.0
 """Seconds to wait for a lock, which a watcher may hold for a moment."""
@@ -42,6 +43,7 @@ class Run:
         checksums.sha256                                 of these five
         best/                                            the model with the lowest validation loss
         previous/                                        the checkpoint before the last
+        kept/0/, kept/150/, ...                          the fresh model, and that of every evaluation, by step
         metrics.jsonl, loss.svg, sample.txt              how it went
     """
 
@@ -84,12 +86,15 @@ class Run:
         checkpoint stays.
         """
         try:
+            if self.step == 0:  # its checkpoint was there first: who goes on from that keeps it again
+                self._keep()
             for progress in self.trainer.run():
                 if progress.validation is not None:
                     self._tell(progress)
                     if self.best is None or progress.validation.loss < self.best.loss:
                         self.best = Best(progress.step, progress.validation.loss)
                         self.trainer.model.save(self.folder / BEST)
+                    self._keep()
                     self.save()
                 else:
                     self.metrics.append(to_entry(progress))
@@ -123,6 +128,14 @@ class Run:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _keep(self) -> None:
+        """Keep the model as it is now; before the checkpoint of its step, so that who goes on from that lacks none."""
+        if self.trainer.config.keep:
+            kept = self.folder / KEPT
+            self.trainer.model.save(kept / str(self.step))
+            with naming(kept):
+                flush_folder(kept)
 
     def _tell(self, progress: Progress) -> None:
         """The metrics of an evaluation, a sample of what the model writes now, and the picture of the losses."""
@@ -187,7 +200,7 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
         raise HandgradError(f"{folder}: is a checkpoint of the run above it, which is the one to resume")
     lock = _locked(folder)
     try:
-        for place in (folder, folder / PREVIOUS, folder / BEST):
+        for place in (folder, folder / PREVIOUS, folder / BEST, *(folder / KEPT).glob("*")):
             remove_parts(place)
         checkpoint, damage = newest_whole(folder)
         record = read_record(checkpoint or folder)
@@ -220,11 +233,18 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
 
 
 def run_of(folder: Path) -> Path | None:
-    """The folder of the run that a model's folder belongs to: itself, or the one above its best and previous."""
-    above = folder.resolve().parent
-    inner = folder.resolve().name in (BEST, PREVIOUS) and (above / RECORD_FILE).exists()
-    run = above if inner else folder
-    return run if (run / RECORD_FILE).exists() else None
+    """The folder of the run that a model's folder belongs to: itself, or the one above its best, previous and kept."""
+    place = folder.resolve()
+    above = ((place.parent, place.name in (BEST, PREVIOUS)), (place.parent.parent, place.parent.name == KEPT))
+    runs = (*(run for run, inside in above if inside), folder)
+    return next((run for run in runs if (run / RECORD_FILE).exists()), None)
+
+
+def kept_models(folder: Path) -> dict[int, Path]:
+    """The folders of the models that a run has kept, by step and in that order; a half-written one is none yet."""
+    whole = (path.parent for path in (folder / KEPT).glob(f"*/{CHECKSUMS_FILE}") if path.is_file())
+    kept = {int(path.name): path for path in whole if path.name.isdecimal() and path.name == str(int(path.name))}
+    return dict(sorted(kept.items()))
 
 
 def is_being_trained(folder: Path) -> bool:
