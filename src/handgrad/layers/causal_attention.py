@@ -243,10 +243,10 @@ def entries_of(T: int, S: int, window: int | None = None) -> int:
 
 def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> Array:
     """z, of one tile. Only on the diagonal, and where a window ends, is there something to mask."""
-    scores = tap("scores", by_group(q_scaled[:, :, tile.queries], k[:, :, tile.keys].swapaxes(-1, -2)))
+    masked_scores = tap("scores", by_group(q_scaled[:, :, tile.queries], k[:, :, tile.keys].swapaxes(-1, -2)))
     if tile.edge is not None:
-        scores += window_mask(*scores.shape[-2:], tile.edge)
-    if tile.diagonal and scores.shape[-2] > 1:
-        own = scores[..., -scores.shape[-2] :]
-        own += causal_mask(own.shape[-1])
-    return tap("masked_scores", scores)
+        masked_scores += window_mask(*masked_scores.shape[-2:], tile.edge)
+    if tile.diagonal and (t := masked_scores.shape[-2]) > 1:
+        own = masked_scores[..., -t:]
+        own += causal_mask(t)
+    return tap("masked_scores", masked_scores)
