@@ -35,6 +35,10 @@ class Lesson(NamedTuple):
     """How far the loss came from that of the characters' mere frequencies, 0, to that of right gradients, 1."""
     met: bool
     """Whether the mistake changed anything: all attention has but one tile here, and dloss is 1."""
+    losses: tuple[float, ...] = ()
+    """The batch's loss before each update, in nats."""
+    right_losses: tuple[float, ...] = ()
+    """The same with right gradients, on the same batches."""
 
     @property
     def verdict(self) -> str:
@@ -53,7 +57,7 @@ class Material(NamedTuple):
 
 def family_of(mutation: Mutation) -> str:
     """The first family whose model has what the mutation is wrong about; where none has, the default."""
-    return next((family for family in FAMILIES if _meets(family, mutation)), "default")
+    return next((family for family in FAMILIES if meets(config_of(family, **SMALLEST), mutation)), "default")
 
 
 def config_of(family: str, **sizes: int) -> ModelConfig:
@@ -68,10 +72,11 @@ def lesson(mutation: Mutation) -> Lesson:
     The model is the default one, or where that does not meet the mistake, one of the first family that does.
     """
     family = family_of(mutation)
-    loss, weights = _trained(mutation, family)
-    right, right_weights = _trained(None, family)
+    loss, weights, losses = _trained(mutation, family)
+    right, right_weights, right_losses = _trained(None, family)
     known_before = _material().loss_of_frequencies
-    return Lesson(loss, (known_before - loss) / (known_before - right), not np.array_equal(weights, right_weights))
+    learned = (known_before - loss) / (known_before - right)
+    return Lesson(loss, learned, not np.array_equal(weights, right_weights), losses, right_losses)
 
 
 def loss_of_right_gradients() -> float:
@@ -79,42 +84,43 @@ def loss_of_right_gradients() -> float:
     return _trained(None, "default")[0]
 
 
-def _meets(family: str, mutation: Mutation) -> bool:
-    """Whether the gradients of a model of the family change with it, by more than another order of rounding does."""
+def meets(config: ModelConfig, mutation: Mutation) -> bool:
+    """Whether the gradients of a model change with it, by more than another order of rounding does."""
     try:
-        made = _smallest_gradients(family, mutation)
+        made = _gradients(config, mutation)
     except (ValueError, AttributeError):  # such a model has not what the wrong code is about
         return False
-    return relative_error(made, _smallest_gradients(family)) > DIFFERENT
+    return relative_error(made, _gradients(config)) > DIFFERENT
 
 
 @cache
-def _smallest_gradients(family: str, mutation: Mutation | None = None) -> Array:
+def _gradients(config: ModelConfig, mutation: Mutation | None = None) -> Array:
     """All in one vector: those that are zero by mathematics weigh nothing in it."""
-    case = gpt_case(config_of(family, **SMALLEST), np.random.default_rng(0))
+    case = gpt_case(config, np.random.default_rng(0))
     case = case.planted(mutation) if mutation else case
     loss, cached = case.run()
     return np.concatenate([gradient.reshape(-1) for gradient in case.gradients(np.ones_like(loss), cached).values()])
 
 
 @cache
-def _trained(mutation: Mutation | None, family: str) -> tuple[float, Array]:
-    """The loss in the end, and the weights."""
+def _trained(mutation: Mutation | None, family: str) -> tuple[float, Array, tuple[float, ...]]:
+    """The loss in the end, the weights, and the loss before each update."""
     default, tokens, held_out, _ = _material()
     config = config_of(family, **SIZES, vocabulary=default.vocabulary)
     parameters = initial_parameters(config)
     forward = mutation.planted(loss_forward) if mutation else loss_forward
     backward = mutation.planted(loss_backward) if mutation else loss_backward
-    optimizer = AdamW(parameters, TRAINING)
+    optimizer, losses = AdamW(parameters, TRAINING), []
     with np.errstate(all="ignore"), single_threaded_blas():  # what overflows is the mutation's doing: the loss shows it
         for step in range(1, TRAINING.steps + 1):
             batch = _padded(training_batch(tokens, config.context, TRAINING.batch, TRAINING.seed, step))
             loss, cached = forward(*batch, parameters.tree, config)
+            losses.append(float(loss))
             gradients = backward(np.ones_like(loss), cached)
             clip = min(1.0, TRAINING.clip / _norm(leaves(gradients)))
             optimizer.step(gradients, learning_rate(step, TRAINING), clip)
         loss, _ = loss_forward(*held_out, parameters.tree, config)
-    return float(loss), parameters.flat
+    return float(loss), parameters.flat, tuple(losses)
 
 
 @cache

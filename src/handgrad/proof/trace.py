@@ -19,7 +19,7 @@ from ..model import Model, ModelConfig, load_metadata
 from .case import Case
 from .cases import loss_case
 from .manifest import manifest_of, manifest_text
-from .recording import key_in_trace, record
+from .recording import Through, as_it_is, key_in_trace, record
 from .tensor_files import SUFFIX, tensor_file
 
 DTYPES = ("float64", "float32")
@@ -86,12 +86,19 @@ class Trace:
         return {key.partition("/")[2]: x for key, x in self.recorded.items() if key.startswith(f"{kind}/")}
 
 
-def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float64", "float32"] = "float64") -> Trace:
+def trace(
+    model: Model,
+    text: Any,
+    targets: Any = None,
+    *,
+    dtype: Literal["float64", "float32"] = "float64",
+    through: Through = as_it_is,
+) -> Trace:
     """Run a model forward and backward, and keep everything.
 
     text: a text, or several, each of whose tokens is predicted from those before it; or tokens, (B, T) or (T,), and
     then `targets` says what should follow each of them, -100 where nothing counts. The weights are converted to
-    `dtype` first.
+    `dtype` first. `through` is shown each tensor by its key, as soon as it is there; what it raises ends the pass.
     """
     if dtype not in DTYPES:
         raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -105,7 +112,7 @@ def trace(model: Model, text: Any, targets: Any = None, *, dtype: Literal["float
         raise HandgradError("targets: missing; they say what should follow each of the tokens")
     tokens, goals = (x.astype(np.int64) for x in model.batch(text, targets))
     parameters = {name: x.astype(dtype) for name, x in model.parameters.items()}
-    recorded = record(loss_case(model.config, parameters, tokens, goals), "gpt", np.ones((), dtype))
+    recorded = record(loss_case(model.config, parameters, tokens, goals), "gpt", np.ones((), dtype), through)
     return Trace(model.config, tokens, goals, parameters, {key_in_trace(key): x for key, x in recorded.items()})
 
 
