@@ -8,8 +8,8 @@ import typer
 
 from ..errors import HandgradError
 from ..interop import load
-from ..model import Model
-from ..training import PREVIOUS
+from ..model import Model, Tokenizer, initial_parameters
+from ..training import PREVIOUS, make_recipe
 
 RunFolder = Annotated[
     Path,
@@ -32,3 +32,10 @@ def load_model(run: Path) -> Model:
             raise error from None
         print(f"handgrad: {error}; this is the checkpoint before it, {run / PREVIOUS}", file=sys.stderr)
         return model
+
+
+def fresh_model(preset: str, seed: int) -> Model:
+    """An untrained model of a preset's architecture, which reads bytes."""
+    tokenizer = Tokenizer.of_bytes()
+    config = make_recipe({"tokenizer": "bytes"}, preset).model(tokenizer.vocabulary)
+    return Model(config, initial_parameters(config, seed), tokenizer)

@@ -7,11 +7,10 @@ import numpy as np
 import typer
 
 from ..errors import HandgradError
-from ..model import Model, Tokenizer, initial_parameters
 from ..proof import refuse_other_files
 from ..proof import trace as trace_model
-from ..training import PRESETS, make_recipe
-from .model import load_model
+from ..training import PRESETS
+from .model import fresh_model, load_model
 
 
 def trace(
@@ -45,7 +44,7 @@ def trace(
     """
     if (run is None) == (preset is None):
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
-    model = load_model(run) if run else _fresh(preset or "", seed)
+    model = load_model(run) if run else fresh_model(preset or "", seed)
     refuse_other_files(out)
     traced = trace_model(model, text, dtype=dtype)
     traced.save(out)
@@ -55,9 +54,3 @@ def trace(
         f"{len(traced.cotangents)} cotangents, {len(traced.gradients)} gradients, {dtype}, {size:,.1f} MB\n"
         f"loss {traced.loss:.6f} nats over {np.count_nonzero(traced.targets >= 0)} targets"
     )
-
-
-def _fresh(preset: str, seed: int) -> Model:
-    tokenizer = Tokenizer.of_bytes()
-    config = make_recipe({"tokenizer": "bytes"}, preset).model(tokenizer.vocabulary)
-    return Model(config, initial_parameters(config, seed), tokenizer)

@@ -16,9 +16,11 @@ from .model import (
     load_tokenizer,
     read_special_tokens,
 )
+from .norm import norm_backward, norm_forward
 from .parameters import (
     BlockParameters,
     GPTParameters,
+    NormParameters,
     Parameters,
     Shape,
     build_tree,
@@ -41,6 +43,7 @@ __all__ = [
     "GPTParameters",
     "Model",
     "ModelConfig",
+    "NormParameters",
     "Parameters",
     "Shape",
     "SpecialTokens",
@@ -64,6 +67,8 @@ __all__ = [
     "loss_forward",
     "named_shapes",
     "next_token_probabilities",
+    "norm_backward",
+    "norm_forward",
     "open_tensors",
     "parameters_by_part",
     "read_special_tokens",

@@ -12,7 +12,7 @@ from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
-from .run import BEST, Run, create_run, is_being_trained, kept_models, refuse_a_run, resume_run, run_of
+from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
 from .schedule import learning_rate
 from .sources import default_text, names_of, read_documents
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
@@ -58,6 +58,7 @@ __all__ = [
     "memory",
     "names_of",
     "new_trainer",
+    "newest_run",
     "read_data",
     "read_data_again",
     "read_documents",

@@ -270,6 +270,12 @@ def _locked(folder: Path) -> FileLock:
     return lock
 
 
+def newest_run() -> Path | None:
+    """Of runs/1, runs/2, ... the one with the highest number that holds a model; None where there is none."""
+    numbered = [path for path in Path("runs").glob("*") if path.name.isdecimal() and (path / CONFIG_FILE).exists()]
+    return max(numbered, key=lambda path: int(path.name), default=None)
+
+
 def _next_free_folder() -> Path:
     """runs/1, or the first number after it that is free, made at once so that no other run takes it."""
     number = 1
