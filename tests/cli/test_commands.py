@@ -16,7 +16,7 @@ from filelock import FileLock
 
 import handgrad
 from handgrad.machine import keep_freed_memory
-from handgrad.training import PRESETS, evaluate, field_meanings, make_recipe, read_metrics, read_record
+from handgrad.training import PRESETS, evaluate, field_meanings, make_recipe, newest_run, read_metrics, read_record
 
 from .conftest import TEXT, TINY, Cli, Result
 
@@ -356,6 +356,18 @@ def test_a_terminal_is_shown_a_picture(cli: Cli, trained: Path, monkeypatch: pyt
 def test_what_is_not_a_run_cannot_be_watched(cli: Cli, trained: Path, text: Path) -> None:
     for folder in (trained / "best", Path("nowhere"), text):
         assert line(cli("watch", folder)) == f"{folder}: holds no run (training.json is missing)"
+
+
+def test_a_folder_of_runs_is_told_from_a_run(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    for name in ("2", "10", "mine"):
+        shutil.copytree(trained, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "11").mkdir()  # a run without a model yet
+    assert newest_run(tmp_path / "runs") == tmp_path / "runs" / "10"
+    assert newest_run(tmp_path) is None
+    message = line(cli("info", tmp_path / "runs"))
+    assert (
+        message == f"{tmp_path / 'runs'}: holds runs, and is none; name one of them, such as {tmp_path / 'runs' / '10'}"
+    )
 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate", "info"])

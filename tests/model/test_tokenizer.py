@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as HuggingFace
+from tokenizers import decoders
+from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 
 from handgrad.errors import HandgradError, TextError
@@ -265,3 +268,42 @@ def test_special_tokens_stand_for_no_bytes_and_others_that_were_added_for_theirs
     tokenizer.inner.add_special_tokens(["<s>"])
     tokenizer.inner.add_tokens(["éa"])
     assert (tokenizer.bytes_of(special), tokenizer.bytes_of(other)) == (0, 3)
+
+
+def test_the_text_of_a_token_is_what_it_adds() -> None:
+    characters = Tokenizer.of_characters("a é漢\n ")
+    assert [characters.text_of(n) for n in range(characters.vocabulary)] == ["\n", " ", "a", "é", "漢"]
+    whole = Tokenizer.of_bytes()
+    assert [whole.text_of(byte) for byte in range(256)] == [bytes([n]).decode(errors="replace") for n in range(256)]
+
+
+def test_the_texts_of_byte_pairs_are_the_text() -> None:
+    tokenizer = Tokenizer.of_byte_pairs(CAT + "größer " * 40, 290)
+    tokens = tokenizer.encode(CAT + "größer")
+    assert "".join(tokenizer.text_of(token) for token in tokens) == CAT + "größer"
+    assert tokenizer.text_of(int(tokenizer.encode(" the")[0])) == " the"
+    (half,) = [n for n in range(256) if tokenizer.inner.id_to_token(n) == "Ã"]
+    assert tokenizer.text_of(half) == "\ufffd"
+
+
+STRIPPED = decoders.Sequence(
+    [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+)
+
+
+@pytest.mark.parametrize("decoder", [decoders.Metaspace(), STRIPPED], ids=["metaspace", "strip"])
+def test_the_text_of_a_token_has_the_space_that_begins_no_text(decoder: decoders.Decoder) -> None:
+    """SentencePiece's: the space before a text's first word is not the text's."""
+    pieces = {"▁the": 0, "▁cat": 1, "s": 2, "▁": 3, "▁▁": 4}
+    inner = HuggingFace(WordLevel(pieces))
+    inner.decoder = decoder
+    tokenizer = Tokenizer(inner)
+    assert tokenizer.decode([0, 1, 2]) == "the cats"
+    assert [tokenizer.text_of(n) for n in range(5)] == [" the", " cat", "s", " ", "  "]
+
+
+def test_a_token_that_stands_for_no_text_adds_none() -> None:
+    tokenizer = Tokenizer.of_characters("ab")
+    tokenizer.inner.add_special_tokens(["<s>"])
+    tokenizer.inner.add_tokens(["ba b"])
+    assert [tokenizer.text_of(n) for n in range(5)] == ["a", "b", "", "ba b", ""]

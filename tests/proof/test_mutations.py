@@ -382,12 +382,16 @@ def test_how_a_small_model_trains_with_it() -> None:
     not_met, worse_and_worse, as_well = first
     right, frequencies = LESSON.loss_of_right_gradients(), LESSON._material().loss_of_frequencies
     assert right < frequencies
-    assert not_met == Lesson(loss=right, learned=1, met=False)
+    assert not_met[:3] == (right, 1, False)
+    assert not_met.losses == not_met.right_losses
     assert not_met.verdict == "not met"
     assert worse_and_worse.loss > frequencies
     assert worse_and_worse.learned < 0
     assert worse_and_worse.met
     assert worse_and_worse.verdict == "no"
+    assert len(worse_and_worse.losses) == len(worse_and_worse.right_losses) == 30
+    assert worse_and_worse.losses[0] == worse_and_worse.right_losses[0]  # before the first update
+    assert worse_and_worse.losses[-1] > worse_and_worse.right_losses[-1]
     assert as_well.loss == pytest.approx(right, rel=1e-3)  # a clipped gradient has lost its length
     assert as_well.learned == pytest.approx((frequencies - as_well.loss) / (frequencies - right))
     assert LESSON.lesson(BY_NAME["ignored_targets_counted"]).met

@@ -9,7 +9,7 @@ import typer
 from ..errors import HandgradError
 from ..interop import load
 from ..model import Model, Tokenizer, initial_parameters
-from ..training import PREVIOUS, make_recipe
+from ..training import PREVIOUS, make_recipe, newest_run
 
 RunFolder = Annotated[
     Path,
@@ -23,15 +23,22 @@ RunFolder = Annotated[
 
 def load_model(run: Path) -> Model:
     """The model in a folder. Where it is damaged, that of the run's checkpoint before it, and a line that says so."""
+    return find_model(run)[1]
+
+
+def find_model(run: Path) -> tuple[Path, Model]:
+    """The same, with the folder that it was read from."""
     try:
-        return load(run)
+        return run, load(run)
     except HandgradError as error:
+        if inner := newest_run(run):
+            raise HandgradError(f"{run}: holds runs, and is none; name one of them, such as {inner}") from None
         try:
             model = load(run / PREVIOUS)
         except HandgradError:
             raise error from None
         print(f"handgrad: {error}; this is the checkpoint before it, {run / PREVIOUS}", file=sys.stderr)
-        return model
+        return run / PREVIOUS, model
 
 
 def fresh_model(preset: str, seed: int) -> Model:

@@ -134,6 +134,10 @@ class Tokenizer:
     def decode(self, tokens: Iterable[int]) -> str:
         return self.inner.decode([int(token) for token in tokens])
 
+    def text_of(self, token: int) -> str:
+        """What a token adds to a text: with the space before it, which some decoders drop where a text begins."""
+        return self.decode([token, token])[len(self.decode([token])) :]
+
     def decode_stream(self, tokens: Iterable[int], after: Iterable[int] = ()) -> Iterator[str]:
         """The text piece by piece, each as soon as its characters are complete; `after`: the tokens before them.
 

@@ -115,9 +115,10 @@ def check_mutations(mutations: Sequence[Mutation], seed: int = 0) -> Iterator[Fi
 
     processes = max(1, min(cores(), len(mutations), 61))  # more than 61 are too many for Windows
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_examined, mutations, repeat(seed))
+        yield from pool.map(examine, mutations, repeat(seed))
 
 
-def _examined(mutation: Mutation, seed: int) -> Finding:
+def examine(mutation: Mutation, seed: int = 0) -> Finding:
+    """The same of one, here."""
     case = all_cases(seed)[mutation.layer].planted(mutation)
     return Finding(mutation, max(check_case(case, seed), key=lambda verdict: verdict.error), lesson(mutation))

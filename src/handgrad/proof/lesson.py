@@ -35,6 +35,8 @@ class Lesson(NamedTuple):
     """How far the loss came from that of the characters' mere frequencies, 0, to that of right gradients, 1."""
     met: bool
     """Whether the mistake changed anything: all attention has but one tile here, and dloss is 1."""
+    right_loss: float = float("nan")
+    """What right gradients come to on that text."""
     losses: tuple[float, ...] = ()
     """The batch's loss before each update, in nats."""
     right_losses: tuple[float, ...] = ()
@@ -76,7 +78,7 @@ def lesson(mutation: Mutation) -> Lesson:
     right, right_weights, right_losses = _trained(None, family)
     known_before = _material().loss_of_frequencies
     learned = (known_before - loss) / (known_before - right)
-    return Lesson(loss, learned, not np.array_equal(weights, right_weights), losses, right_losses)
+    return Lesson(loss, learned, not np.array_equal(weights, right_weights), right, losses, right_losses)
 
 
 def loss_of_right_gradients() -> float:

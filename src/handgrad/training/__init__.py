@@ -6,7 +6,7 @@ from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
-from .metrics import best_of, evaluations, follow_metrics, read_metrics, smoothed
+from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
@@ -30,6 +30,7 @@ __all__ = [
     "Best",
     "Corpus",
     "Data",
+    "Entry",
     "Evaluation",
     "Memory",
     "Muon",

@@ -21,6 +21,8 @@ from .recipe import Recipe
 from .record import KEPT_FILE, Data, Record, init_of, load_init, new_record, read_data_again, read_record, versions
 from .trainer import Progress, Trainer, fresh_trainer
 
+RUNS = "runs"
+"""Where runs go that are given no folder."""
 BEST = "best"
 KEPT = "kept"
 LOCK_FILE = ".lock"
@@ -270,9 +272,9 @@ def _locked(folder: Path) -> FileLock:
     return lock
 
 
-def newest_run() -> Path | None:
+def newest_run(folder: Path = Path(RUNS)) -> Path | None:
     """Of runs/1, runs/2, ... the one with the highest number that holds a model; None where there is none."""
-    numbered = [path for path in Path("runs").glob("*") if path.name.isdecimal() and (path / CONFIG_FILE).exists()]
+    numbered = [path for path in folder.glob("*") if path.name.isdecimal() and (path / CONFIG_FILE).exists()]
     return max(numbered, key=lambda path: int(path.name), default=None)
 
 
@@ -280,7 +282,7 @@ def _next_free_folder() -> Path:
     """runs/1, or the first number after it that is free, made at once so that no other run takes it."""
     number = 1
     while True:
-        folder = Path("runs", str(number))
+        folder = Path(RUNS, str(number))
         try:
             folder.mkdir(parents=True)
             return folder
