@@ -12,6 +12,7 @@ from ..machine import keep_freed_memory
 from .check import check
 from .compare import compare
 from .evaluate import evaluate
+from .explore import explore
 from .export import export
 from .generate import generate
 from .info import info
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(trace)
+app.command()(explore)
 app.command()(kit)
 app.command()(compare)
 app.command()(train)
