@@ -171,7 +171,7 @@ def test_a_share_is_the_derivative_where_that_branch_alone_sees_the_source_move(
     ],
 )
 def test_a_norm_is_that_of_the_branch_s_own_gradient(kind: str, source: str, targets: list[str]) -> None:
-    traced = trace(model_of_kind(kind), "Help")
+    traced = trace(model_of_kind(kind), "Hel")
     scope = ".".join(source.split(".")[:2])
     paths = {path.target: path for path in paths_of(traced)[0] if path.source == source}
     assert {*paths} == {f"{scope}.{target}" for target in targets}

@@ -8,7 +8,7 @@ import pytest
 
 from handgrad.errors import HandgradError
 from handgrad.explorer.mutants import Wrong, error_of, find, first_wrong, met_by, spread
-from handgrad.model import ModelConfig
+from handgrad.model import Model, ModelConfig
 from handgrad.proof import MUTATIONS, trace
 from handgrad.proof.mutations import mutated
 
@@ -118,16 +118,16 @@ ALL_COUNT = {"loss_divided_by_all_targets", "ignored_targets_counted"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "lacking"),
+    ("model", "lacking"),
     [
-        ("gpt2", {"silu", "swiglu", "rms_norm", "rotary", "grouped_attention", "window_attention"}),
-        ("mistral", {"layer_norm", "gelu", "mlp", "bias", "positions"}),
-        ("qwen3", {"layer_norm", "gelu", "mlp", "bias", "positions", "window_attention"}),
+        (model_of("gpt2"), {"silu", "swiglu", "rms_norm", "rotary", "grouped_attention", "window_attention"}),
+        (model_of("qwen3", head_width=6, window=3), {"layer_norm", "gelu", "mlp", "bias", "positions"}),
     ],
+    ids=["gpt2", "qwen3"],
 )
-def test_what_is_met_shows_and_what_is_not_met_does_not(kind: str, lacking: set[str]) -> None:
+def test_what_is_met_shows_and_what_is_not_met_does_not(model: Model, lacking: set[str]) -> None:
     """Each of the catalogue in the traced pass: it shows somewhere, or nowhere, or does not fit at all."""
-    traced = traced_of_kind(kind)
+    traced = trace(model, TEXT)
     met = {mutation.name for mutation, is_met in met_by(traced.config, go_on) if is_met}
     shows = set()
     for mutation in MUTATIONS:

@@ -23,7 +23,7 @@ from handgrad.explorer import Explorer
 from handgrad.explorer import server as module
 from handgrad.explorer.assets import served as assets_served
 from handgrad.explorer.frames import Reply, read_frame
-from handgrad.explorer.server import HEADERS, LARGEST_REQUEST, address_of, listen, new_token
+from handgrad.explorer.server import HEADERS, LARGEST_REQUEST, address_of, listen, new_token, server_of
 from handgrad.proof import trace
 from handgrad.proof.lesson import loss_of_right_gradients
 
@@ -224,6 +224,8 @@ def test_a_link_to_the_page_may_be_followed_from_anywhere(address: str, site: st
 
 
 def test_a_socket_for_messages_is_not_opened(address: str) -> None:
+    with listen(0) as listener:
+        assert server_of(explorer_of(model_of()), listener, "abc").config.ws == "none"
     root, host = root_of(address), urlsplit(address).netloc
     upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     for path, origin, status in ((root, host, b"200"), (root, "evil.example", b"403"), ("/wrong/", host, b"404")):
