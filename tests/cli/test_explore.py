@@ -182,24 +182,33 @@ def test_options_that_are_wrong(cli: Cli, arguments: list[str]) -> None:
     assert arguments[0] in result.errors
 
 
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+MISSING, sys.argv = sys.argv[1], ["handgrad", *sys.argv[2:]]
+sys.meta_path.insert(0, Missing())
+from handgrad.cli import main
+main()
+"""
+"""The command line where this package is not installed."""
+
+
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "latex2mathml"])
-def test_without_the_extra_one_line_says_what_to_install(
-    missing: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [*sys.modules]:
-        if name.split(".")[0] == missing or name.startswith("handgrad.explorer"):
-            monkeypatch.delitem(sys.modules, name)
+def test_without_the_extra_one_line_says_what_to_install(missing: str) -> None:
+    def without(*arguments: str) -> Result:
+        command = [sys.executable, "-c", WITHOUT, missing, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return Result(done.returncode, done.stdout, done.stderr)
 
-    class Missing:
-        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name.split(".")[0] == missing:
-                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    said = refusal(cli("explore", "--preset", "tiny", "--text", "abc"))
+    said = refusal(without("explore", "--preset", "tiny", "--text", "abc"))
     extra = "which the explorer needs: python3 -m pip install 'handgrad[explore]'"
     assert re.fullmatch(rf"{missing}(\.\w+)* is missing, {re.escape(extra)}", said)
-    assert cli("info", "--help").status == 0
+    assert without("info", "--help").status == 0
     declared = [each for each in requires("handgrad") or [] if re.search(r"extra == ['\"]explore['\"]", each)]
     assert any(re.match(rf"{missing}\b", each) for each in declared)
 
