@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import HandgradError
+from ..layers import Array
 from ..model import Tokenizer
 from ..proof.check import examine
 from ..proof.sites import site_of
@@ -76,8 +77,7 @@ class Explorer:
         """Some tensors of the pass, the same part of each: `keys`, `at`, `row`, `column`; with the mistake `mutation`
         in it, where one is given."""
         made = self.at(fields, stop)
-        name = text_of(fields, "mutation", "")
-        known = self.passes.mistaken(made, find(name), stop).tensors if name else made.traced.tensors()
+        known = self._tensors(made, fields, stop)
         keys = fields.get("keys")
         if not (isinstance(keys, list) and 0 < len(keys) <= TOGETHER and all(isinstance(key, str) for key in keys)):
             raise HandgradError(f"keys: not a list of 1 to {TOGETHER} names of tensors")
@@ -93,6 +93,11 @@ class Explorer:
             for key in keys
         }
         return Reply({"window": window._asdict(), "tensors": facts}, {key: window.of(known[key]) for key in keys})
+
+    def _tensors(self, made: Pass, fields: Fields, stop: Stop) -> dict[str, Array]:
+        """By key, those of the pass, or of its run with the mistake `mutation`."""
+        name = text_of(fields, "mutation", "")
+        return self.passes.mistaken(made, find(name), stop).tensors if name else made.traced.tensors()
 
     def sheet(self, fields: Fields, stop: Stop) -> Reply:
         """How a tensor and its gradient are made: formulas, and lines of source. A parameter is given: of that, how the
@@ -116,8 +121,7 @@ class Explorer:
         made, step = self.at(fields, stop), fields.get("step")
         if not (step is None or (isinstance(step, int | float) and not isinstance(step, bool) and abs(step) < 1e300)):
             raise HandgradError("step: not a number")
-        name = text_of(fields, "mutation", "")
-        comes_back = self.passes.mistaken(made, find(name), stop).tensors if name else None
+        comes_back = self._tensors(made, fields, stop)
         key, index = text_of(fields, "key"), integers_of(fields, "index", 4)
         return Reply(nudge(made.traced, key, index, step, stop, comes_back)._asdict())
 

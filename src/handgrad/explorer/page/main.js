@@ -8,6 +8,7 @@ import { count } from "handgrad/numbers.js";
 import { ask, isStale, isStatic, LIVE_ONLY } from "handgrad/source.js";
 import { LIVE, read, write } from "handgrad/state.js";
 import { strip } from "handgrad/strip.js";
+import { nameOf } from "handgrad/tensor.js";
 
 const RETRACED = ["text", "targets", "checkpoint"]; // what changes the pass
 
@@ -178,10 +179,9 @@ function above() {
 /** By the name of each tensor of the map how far what comes back to it is off. */
 function wrongs() {
   if (!state.mutation || mistake?.name !== state.mutation) return null;
-  const name = (key) => key.slice(key.indexOf("/") + 1);
   return {
-    first: mistake.first && name(mistake.first),
-    of: new Map(mistake.wrongs.map((each) => [name(each.key), each])),
+    first: mistake.first && nameOf(mistake.first),
+    of: new Map(mistake.wrongs.map((each) => [nameOf(each.key), each])),
   };
 }
 

@@ -4,6 +4,7 @@ import { h, keepingFocus, put, s, say } from "handgrad/dom.js";
 import { arrowHead, chevron, ways } from "handgrad/curves.js";
 import { WIDTH, blockOf, chipLabel, label, layout } from "handgrad/layout.js";
 import { percent, plural, short } from "handgrad/numbers.js";
+import { comesBack } from "handgrad/tensor.js";
 
 const [WIDEST, PER_DECADE, THINNEST] = [11, 3, 0.75]; // of a ribbon
 const HINT = "Thickness: three points for each power of ten. Point at a ribbon for its numbers.";
@@ -130,7 +131,6 @@ export class ModelMap {
     const chosen = this.state.node === name;
     const { x, y, width, height, shape } = place;
     const wrong = this.errorOf(name);
-    const kind = tensor.kind === "parameters" ? "gradient" : "cotangent";
     const size = tensor.shape.join(" by ") || "a number";
     const off = wrong ? `; wrong, off by ${wrong.error === null ? "more than any number" : percent(wrong.error)}` : "";
     const text =
@@ -153,7 +153,7 @@ export class ModelMap {
         class: `node ${shape}${tight}${chosen ? " chosen" : ""}${wrong ? " wrong" : ""}`,
         "data-name": name,
         "aria-pressed": String(chosen),
-        "aria-label": `${name}, ${size}; norm of its ${kind} ${short(tensor.gradient_norm)}${off}`,
+        "aria-label": `${name}, ${size}; norm of its ${comesBack(tensor)} ${short(tensor.gradient_norm)}${off}`,
         onclick: () => this.choose(name),
       },
       shape === "sum"

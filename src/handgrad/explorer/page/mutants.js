@@ -4,6 +4,7 @@ import { breakable, h, put } from "handgrad/dom.js";
 import { chart } from "handgrad/chart.js";
 import { percent, plural, short } from "handgrad/numbers.js";
 import { isStale, isStatic, LIVE_ONLY } from "handgrad/source.js";
+import { nameOf } from "handgrad/tensor.js";
 
 const VERDICTS = {
   "as well": "It trains as well as with right gradients. A falling loss proves nothing.",
@@ -144,9 +145,12 @@ function spreading(found, choose) {
       "targets that all count can hide a mistake; the check's random cases have none of that.",
     );
   }
-  const name = (key) => key.slice(key.indexOf("/") + 1);
   const go = (key) =>
-    h("button", { type: "button", class: "link", onclick: () => choose(name(key)) }, breakable(key.replace("/", " ")));
+    h(
+      "button",
+      { type: "button", class: "link", onclick: () => choose(nameOf(key)) },
+      breakable(key.replace("/", " ")),
+    );
   const width = (error) => (error === null ? 100 : Math.max(3, Math.min(100, 50 + 25 * Math.log10(error + 1e-9))));
   const row = (each) =>
     h(

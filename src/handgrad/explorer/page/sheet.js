@@ -1,6 +1,7 @@
 // The formulas, and beside them the lines of source that computed the tensor.
 
 import { h } from "handgrad/dom.js";
+import { comesBack } from "handgrad/tensor.js";
 
 export async function sheetPanel({ pass, state, ask }) {
   const tensor = pass.tensors.find((each) => each.name === state.node);
@@ -12,7 +13,7 @@ export async function sheetPanel({ pass, state, ask }) {
     { class: "sheet" },
     header.forward.map(({ makes, made }) => half(parameter ? `Forward: it is used in ${makes}` : "Forward", made)),
     header.backward.length ? null : h("section", { class: "half" }, h("h3", {}, "Backward: its cotangent"), none),
-    header.backward.map(({ made }) => half(`Backward: its ${parameter ? "gradient" : "cotangent"}`, made)),
+    header.backward.map(({ made }) => half(`Backward: its ${comesBack(tensor)}`, made)),
     h(
       "p",
       { class: "muted" },

@@ -30,6 +30,9 @@ export const axisName = (axis) => AXES[axis] ?? axis;
 /** The gradient of a parameter, the cotangent of an activation. */
 export const comesBack = (tensor) => (tensor.kind === "parameters" ? "gradient" : "cotangent");
 
+/** The tensor's name in a key of the trace. */
+export const nameOf = (key) => key.slice(key.indexOf("/") + 1);
+
 /** The key of a tensor in the trace, and of what comes back to it. */
 export const keysOf = ({ kind, name }) => [`${kind}/${name}`, `${KINDS[kind]}/${name}`];
 
