@@ -1,7 +1,7 @@
 """Causal attention by tiles: whatever the tiles, it is the same attention, and less of it exists at a time."""
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import autograd.numpy as anp
@@ -12,6 +12,7 @@ from autograd import grad
 from handgrad.layers import Array, Tap, causal_attention_backward, causal_attention_forward, no_tap
 from handgrad.layers.causal_attention import causal_mask, entries_of, merge_tiles, tile_blocks, window_mask
 from handgrad.proof import BAR, Case, check_case, relative_error
+from tests.layers.conftest import EVERYTHING, Tiled
 from tests.reference import visible
 
 SIZES = [
@@ -29,28 +30,7 @@ SIZES = [
     (130, 130, 7),  # fewer keys in a tile than queries in a block: the block shrinks
     (9, 20, 1),
 ]
-EVERYTHING = 1 << 40
 NAMES = ("y", "dq", "dk", "dv")
-
-Tiled = Callable[[int, int], None]
-
-
-@pytest.fixture
-def tiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tiled]:
-    """Tiles of so many keys, of which so many bytes of weights are kept."""
-
-    def forget() -> None:
-        """Tiles are worked out once, and then they are those of the sizes of then."""
-        tile_blocks.cache_clear()
-        entries_of.cache_clear()
-
-    def patch(keys: int, kept: int) -> None:
-        monkeypatch.setattr("handgrad.layers.causal_attention.KEYS", keys)
-        monkeypatch.setattr("handgrad.layers.causal_attention.KEPT_BYTES", kept)
-        forget()
-
-    yield patch
-    forget()
 
 
 def inputs(
@@ -274,9 +254,11 @@ def test_tiles_can_be_merged_in_any_order(shift: float) -> None:
     normal = np.random.default_rng(7).standard_normal
     z, v = normal((5, 9)), normal((9, 4))
 
-    def average(keys: slice) -> tuple[Array, Array]:
-        total = np.exp(z[:, keys]).sum(axis=-1, keepdims=True)
-        return np.exp(z[:, keys]) @ v[keys] / total, shift + np.log(total)
+    def average(keys: slice) -> tuple[Array, Array, Array]:
+        maximum = z[:, keys].max(axis=-1, keepdims=True)
+        exponentials = np.exp(z[:, keys] - maximum)
+        total = exponentials.sum(axis=-1, keepdims=True)
+        return exponentials @ v[keys] / total, shift + maximum, total
 
     a, b, c = map(average, (slice(0, 2), slice(2, 3), slice(3, 9)))
     expected = average(slice(0, 9))
@@ -286,11 +268,11 @@ def test_tiles_can_be_merged_in_any_order(shift: float) -> None:
         merge_tiles(c, merge_tiles(b, a)),
     ):
         for found, whole in zip(merged, expected, strict=True):
-            assert relative_error(found, whole) < (1e-11 if shift else 1e-14)  # a total of 1e4 has fewer digits left
+            assert relative_error(found, whole) < (1e-11 if shift else 1e-14)  # maxima of 1e4 have fewer digits left
 
 
 def test_a_tile_that_is_far_louder_has_all_the_weight() -> None:
-    loud, quiet = (np.array([[3.0]]), np.array([[1e4]])), (np.array([[7.0]]), np.array([[-1e4]]))
+    loud, quiet = ((y, maximum, y) for y, maximum in np.array([[3, 1e4], [7, -1e4]])[..., None, None])
     for merged in (merge_tiles(loud, quiet), merge_tiles(quiet, loud)):
         np.testing.assert_array_equal(merged, loud)
 
@@ -316,4 +298,4 @@ def test_float32_stays(kept: int, tiled: Tiled) -> None:
     q, k, v, dy = (x.astype(np.float32) for x in inputs(200, 300))
     y, cache = causal_attention_forward(q, k, v, scale=np.float64(0.5))
     gradients = causal_attention_backward(dy, cache)
-    assert {x.dtype for x in (y, cache.logsumexp, *gradients)} == {np.dtype(np.float32)}
+    assert {x.dtype for x in (y, cache.maximum, cache.total, *gradients)} == {np.dtype(np.float32)}

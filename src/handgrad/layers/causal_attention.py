@@ -42,6 +42,8 @@ class Tile(NamedTuple):
 Blocks = tuple[tuple[Tile, ...], ...]
 """For each block of queries all its tiles, from the diagonal to the left."""
 Kept = tuple[Array, Array]
+Found = tuple[Array, Array, Array]
+"""What queries found in a tile: the average y, and the maximum and the total of its softmax."""
 
 
 class CausalAttentionCache(NamedTuple):
@@ -51,7 +53,9 @@ class CausalAttentionCache(NamedTuple):
     scale: float
     window: int | None
     y: Array
-    logsumexp: Array
+    maximum: Array
+    total: Array
+    """Of each query's softmax over all its keys, as in `SoftmaxCache`."""
     blocks: Blocks
     kept: tuple[tuple[Kept, ...], ...]
     """Of each tile what softmax gave and what v met, which differ where a tap replaced the weights; or of no tile."""
@@ -114,25 +118,25 @@ def causal_attention_forward(
     keep = whole or most >= T * S or entries_of(T, S, window) <= most
     if len(blocks) > 1:
         y = np.empty((B, T, H, D), q.dtype).swapaxes(1, 2)  # lies in memory as the heads will be merged
-        logsumexp = np.empty((B, H, T, 1), q.dtype)
+        maximum, total = np.empty((B, H, T, 1), q.real.dtype), np.empty((B, H, T, 1), q.dtype)
     kept = []
     for tiles in blocks:
         queries, found, kept_block = tiles[0].queries, [], []
         for tile in tiles:
             probabilities, softmax = softmax_forward(_masked_scores(q_scaled, k, tile, tap))  # (B, H, t, s)
             weights = tap("weights", probabilities)
-            found.append((by_group(weights, v[:, :, tile.keys]), softmax.logsumexp))
+            found.append((by_group(weights, v[:, :, tile.keys]), softmax.maximum, softmax.total))
             if keep:
                 kept_block.append((probabilities, weights))
         if len(blocks) > 1:
-            y[:, :, queries], logsumexp[:, :, queries] = reduce(merge_tiles, found)
+            y[:, :, queries], maximum[:, :, queries], total[:, :, queries] = reduce(merge_tiles, found)
         else:
-            y, logsumexp = reduce(merge_tiles, found)
+            y, maximum, total = reduce(merge_tiles, found)
         if len(tiles) > 1:  # softmax took each tile's keys for all that there are
-            for (probabilities, _), (_, tile_logsumexp) in zip(kept_block, found, strict=False):
-                probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])
+            for (probabilities, _), (_, tile_maximum, tile_total) in zip(kept_block, found, strict=False):
+                probabilities *= np.exp(tile_maximum - maximum[:, :, queries]) * (tile_total / total[:, :, queries])
         kept.append(tuple(kept_block))
-    return y, CausalAttentionCache(q_scaled, k, v, scale, window, y, logsumexp, blocks, tuple(kept))
+    return y, CausalAttentionCache(q_scaled, k, v, scale, window, y, maximum, total, blocks, tuple(kept))
 
 
 def causal_attention_backward(
@@ -154,21 +158,22 @@ def causal_attention_backward(
 
     The row sum needs all keys, but no tile has them; y has: with p for weights, $\sum_s \mathrm{d}p_{ts}\, p_{ts} =
     \mathrm{d}y_t \cdot \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is
-    $e^{z - \mathrm{logsumexp}(z)}$, with z for masked scores.
+    $e^{z - \mathrm{maximum}} / \mathrm{total}$, with z for masked scores.
     """
-    q_scaled, k, v, scale, window, y, logsumexp, blocks, kept = cache
+    q_scaled, k, v, scale, window, y, maximum, total, blocks, kept = cache
     if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:
         blocks, kept = one_tile(q_scaled.shape[2], k.shape[2], window), ((),)
     dq_scaled, dk, dv = (np.zeros_like(x) for x in (q_scaled, k, v))
     for tiles, kept_block in zip(blocks, kept, strict=True):
         queries = tiles[0].queries
-        q_block, dy_block, logsumexp_block = q_scaled[:, :, queries], dy[:, :, queries], logsumexp[:, :, queries]
+        q_block, dy_block = q_scaled[:, :, queries], dy[:, :, queries]
+        maximum_block, total_block = maximum[:, :, queries], total[:, :, queries]
         mean_dweights = row_sums(dy_block * y[:, :, queries]) if len(tiles) > 1 else None  # one tile has the whole row
         for tile, kept_tile in zip_longest(tiles, kept_block):
-            probabilities, weights = kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2
+            probabilities, weights = kept_tile or (_made_again(q_scaled, k, tile, maximum_block, total_block),) * 2
             dv[:, :, tile.keys] += sum_of_group(weights, dy_block, v)  # y = weights @ v: weightsᵀ, as v was
             dweights = tap("weights", by_group(dy_block, v[:, :, tile.keys].swapaxes(-1, -2)))
-            softmax = SoftmaxCache(probabilities, logsumexp_block)
+            softmax = SoftmaxCache(probabilities, maximum_block, total_block)
             dmasked_scores = tap("masked_scores", softmax_backward(dweights, softmax, mean_dy=mean_dweights))
             dscores = tap("scores", dmasked_scores)  # + mask, a constant
             dk[:, :, tile.keys] += sum_of_group(dscores, q_block, k)  # scores = q_scaled @ kᵀ: dscoresᵀ, as k was
@@ -194,19 +199,21 @@ def sum_of_group(
     return product
 
 
-def merge_tiles(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    r"""The average over the keys of two tiles together, and the logarithm of its softmax's total, from those of each.
+def merge_tiles(one: Found, other: Found) -> Found:
+    r"""The average over the keys of two tiles together, and the maximum and total of its softmax, from those of each.
 
-    $$ e^l = e^{l_1} + e^{l_2}, \qquad y = e^{l_1 - l}\, y_1 + e^{l_2 - l}\, y_2 $$
+    $$ m = \max(m_1, m_2), \qquad t = e^{m_1 - m}\, t_1 + e^{m_2 - m}\, t_2, \qquad
+       y = \frac{e^{m_1 - m}\, t_1}{t}\, y_1 + \frac{e^{m_2 - m}\, t_2}{t}\, y_2 $$
 
     A tile's share of the whole average is that of its total. This is the online softmax: tiles may come one by one.
 
     Source: Milakov and Gimelshein, "Online Normalizer Calculation for Softmax", 2018.
     """
-    (y_1, l_1), (y_2, l_2) = one, other
-    maximum = np.maximum(l_1.real, l_2.real)  # cancels, as in softmax
-    logsumexp = maximum + np.log(np.exp(l_1 - maximum) + np.exp(l_2 - maximum))
-    return np.exp(l_1 - logsumexp) * y_1 + np.exp(l_2 - logsumexp) * y_2, logsumexp
+    (y_1, maximum_1, total_1), (y_2, maximum_2, total_2) = one, other
+    maximum = np.maximum(maximum_1, maximum_2)
+    part_1, part_2 = np.exp(maximum_1 - maximum) * total_1, np.exp(maximum_2 - maximum) * total_2
+    total = part_1 + part_2
+    return part_1 / total * y_1 + part_2 / total * y_2, maximum, total
 
 
 @lru_cache(maxsize=8)
@@ -250,3 +257,12 @@ def _masked_scores(q_scaled: Array, k: Array, tile: Tile, tap: Tap = no_tap) -> 
         own = masked_scores[..., -t:]
         own += causal_mask(t)
     return tap("masked_scores", masked_scores)
+
+
+def _made_again(q_scaled: Array, k: Array, tile: Tile, maximum: Array, total: Array) -> Array:
+    """The weights of a tile, by what the softmax over all keys had."""
+    weights = _masked_scores(q_scaled, k, tile)
+    weights -= maximum
+    np.exp(weights, out=weights)
+    weights /= total
+    return weights

@@ -29,11 +29,12 @@ def gelu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; it is what GPT-2 was trained with.
     """
     rate = 2 * float(np.sqrt(2 / np.pi))
-    held = np.minimum(np.maximum(x, -FARTHEST), FARTHEST)  # complex numbers by their real parts
+    held_left = np.maximum(x, -FARTHEST)  # complex numbers by their real parts
+    held = np.minimum(held_left, FARTHEST)
     square = held * held
     two_u = held * (rate + rate * CUBIC * square)
     sigmoid = 1 / (1 + np.exp(-np.maximum(two_u, lowest_of(x.dtype))))
-    y = x * sigmoid
+    y = held_left * sigmoid
     slope = rate + 3 * rate * CUBIC * square  # (2u)'
     slope *= y * (1 - sigmoid)
     slope += sigmoid  # y' = σ + x σ (1 - σ) (2u)'

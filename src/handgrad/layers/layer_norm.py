@@ -31,7 +31,7 @@ def layer_norm_forward(
     """
     centred = x - row_means(x)
     variance = row_means(centred * centred)  # not |centred|²: an analytic function, so that the complex step holds
-    inverse_std = 1 / np.sqrt(variance + epsilon)  # (*batch, 1)
+    inverse_std = 1 / np.sqrt(variance + epsilon) + 0 * variance  # (*batch, 1); 0 · ∞ is nan: no overflow goes unseen
     x_hat = np.multiply(centred, inverse_std, out=centred)
     y = x_hat * gamma
     if beta is not None:

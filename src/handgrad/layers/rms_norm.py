@@ -26,7 +26,8 @@ def rms_norm_forward(
 
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
     """
-    inverse_rms = 1 / np.sqrt(row_means(x * x) + epsilon)  # (*batch, 1); not |x|²: an analytic function
+    mean_square = row_means(x * x)  # not |x|²: an analytic function
+    inverse_rms = 1 / np.sqrt(mean_square + epsilon) + 0 * mean_square  # (*batch, 1); as in layer_norm
     x_hat = x * inverse_rms
     return x_hat * gamma, RmsNormCache(x_hat, inverse_rms, gamma)
 

@@ -24,10 +24,11 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
 
     Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
     """
-    sigmoid = np.exp(-np.maximum(x, lowest_of(x.dtype)))  # complex numbers by their real parts
+    held = np.maximum(x, lowest_of(x.dtype))  # complex numbers by their real parts
+    sigmoid = np.exp(-held)
     sigmoid += 1
     np.divide(1, sigmoid, out=sigmoid)  # faster than np.reciprocal
-    y = x * sigmoid
+    y = held * sigmoid  # x is as good, but for those so large that the last of σ would still be heard
     slope = 1 - sigmoid
     slope *= y
     slope += sigmoid  # y' = σ + x σ (1 - σ) = σ + y (1 - σ)

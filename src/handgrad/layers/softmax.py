@@ -10,8 +10,15 @@ from .arrays import Array, row_sums
 
 class SoftmaxCache(NamedTuple):
     y: Array
-    logsumexp: Array
-    """The logarithm of the denominator: y = exp(z - logsumexp)."""
+    maximum: Array
+    total: Array
+    """y = exp(z - maximum) / total. Two numbers, for in one, maximum + log(total), large scores swallow the total."""
+
+    @property
+    def logsumexp(self) -> Array:
+        """The logarithm of the denominator, as exactly as one number says it."""
+        logarithm: Array = self.maximum + np.log(self.total)
+        return logarithm
 
 
 def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*batch N"], SoftmaxCache]:
@@ -28,7 +35,7 @@ def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*bat
     np.exp(y, out=y)
     total = row_sums(y)
     y /= total
-    return y, SoftmaxCache(y, maximum + np.log(total))
+    return y, SoftmaxCache(y, maximum, total)
 
 
 def softmax_backward(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from ..model import (
     loss_backward_parts,
     loss_forward,
 )
-from .batches import Batch, training_batch
+from .batches import Batch, consecutive_batches, training_batch
 from .config import TrainingConfig
 from .corpus import Corpus, SplitText, make_corpus, split
-from .evaluate import Evaluation, mean_loss
+from .evaluate import EVALUATION_BATCH, Evaluation, mean_loss
 from .nonfinite import first_non_finite
 from .optimizers import OPTIMIZERS, Update, in_order
 from .presets import DEFAULT_PRESET
@@ -100,11 +100,8 @@ class Trainer:
         batch = training_batch(self.corpus.training, self.length, config.batch, config.seed, step)
         loss, gradients, norm = self.batch_gradients(batch)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            with single_threaded_blas():
-                culprit = first_non_finite(self.model, batch) or (
-                    f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
-                )
-            raise TrainingError(f"step {step}: {culprit}; the learning rate was {rate:.2g}")
+            whole = f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
+            raise TrainingError(f"step {step}: {self._culprit([batch], whole)}; the learning rate was {rate:.2g}")
         self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
@@ -122,8 +119,16 @@ class Trainer:
     def _evaluate_after(self, step: int) -> Evaluation:
         evaluation = self.evaluate()
         if not math.isfinite(evaluation.loss):
-            raise TrainingError(f"step {step}: the validation loss became {evaluation.loss}")
+            batches = consecutive_batches(self.corpus.validation.tokens, self.length, EVALUATION_BATCH)
+            culprit = self._culprit(batches, f"the validation loss became {evaluation.loss}")
+            rate = learning_rate(step, self.config)
+            raise TrainingError(f"step {step}: after it {culprit}; the learning rate was {rate:.2g}")
         return evaluation
+
+    def _culprit(self, batches: Iterable[Batch], whole: str) -> str:
+        """The first tensor on these batches that is not finite, in words; `whole` where it is but their sum."""
+        with single_threaded_blas():
+            return next(filter(None, (first_non_finite(self.model, batch) for batch in batches)), whole)
 
     def batch_gradients(self, batch: Batch) -> tuple[float, GPTParameters, float]:
         """The batch's mean loss, its gradients, and the norm of all these together.

@@ -59,7 +59,7 @@ CAUSAL_ATTENTION = (
         "mask_forgotten",
         "causal_attention",
         causal_attention_backward,
-        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        right="softmax = SoftmaxCache(probabilities, maximum_block, total_block)",
         wrong="_, softmax = softmax_forward(by_group(q_block, k[:, :, tile.keys].swapaxes(-1, -2)))",
         why="The softmax that is undone is that of the masked scores: without the mask, hidden keys have weights, and "
         "get gradients.",
@@ -78,19 +78,19 @@ CAUSAL_ATTENTION = (
         "mask_forgotten_in_the_recomputation",
         "causal_attention",
         causal_attention_backward,
-        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        right="softmax = SoftmaxCache(probabilities, maximum_block, total_block)",
         wrong="hidden = by_group(q_block, k[:, :, tile.keys].swapaxes(-1, -2))\n"
-        "            softmax = SoftmaxCache(np.exp(hidden - logsumexp_block), logsumexp_block)",
-        why="Weights made again from the kept logsumexp must be masked again: exp(z - logsumexp) of a hidden key is no "
+        "            softmax = SoftmaxCache(np.exp(hidden - maximum_block) / total_block, maximum_block, total_block)",
+        why="Weights made again from the kept maximum must be masked again: exp(z - maximum) of a hidden key is no "
         "longer below 1, and can be huge.",
     ),
     Mutation(
         "mask_off_by_one",
         "causal_attention",
         causal_attention_backward,
-        right="softmax = SoftmaxCache(probabilities, logsumexp_block)",
+        right="softmax = SoftmaxCache(probabilities, maximum_block, total_block)",
         wrong="t, s = probabilities.shape[-2:]\n"
-        "            softmax = SoftmaxCache(np.tril(probabilities, s - t - 1), logsumexp_block)",
+        "            softmax = SoftmaxCache(np.tril(probabilities, s - t - 1), maximum_block, total_block)",
         why="A position sees itself: the mask begins above the diagonal, triu(k=1), and with k=0 the backward hides "
         "what the forward saw.",
     ),
@@ -179,7 +179,7 @@ GROUPS = (
     ),
 )
 
-RECOMPUTED = "kept_tile or (np.exp(_masked_scores(q_scaled, k, tile) - logsumexp_block),) * 2"
+RECOMPUTED = "kept_tile or (_made_again(q_scaled, k, tile, maximum_block, total_block),) * 2"
 
 WINDOW = (
     Mutation(
@@ -187,7 +187,7 @@ WINDOW = (
         "window_attention",
         causal_attention_backward,
         right=RECOMPUTED,
-        wrong="(np.exp(_masked_scores(q_scaled, k, tile._replace(edge=None)) - logsumexp_block),) * 2",
+        wrong="(_made_again(q_scaled, k, tile._replace(edge=None), maximum_block, total_block),) * 2",
         why="Weights that are made again need the window as well as the causal mask: what it hid had no weight, and "
         "has no gradient.",
     ),
@@ -196,8 +196,8 @@ WINDOW = (
         "window_attention",
         causal_attention_backward,
         right=RECOMPUTED,
-        wrong="(np.exp(_masked_scores(q_scaled, k, tile._replace(\n"
-        "                edge=None if tile.edge is None else tile.edge - 1)) - logsumexp_block),) * 2",
+        wrong="(_made_again(q_scaled, k, tile._replace(\n"
+        "                edge=None if tile.edge is None else tile.edge - 1), maximum_block, total_block),) * 2",
         why="A window of w holds w keys, the query's own among them: s > t - w. With >= the backward sees one that the "
         "forward hid.",
     ),
@@ -217,7 +217,7 @@ TILES = (
         "tile_weights_not_rescaled",
         "attention_tiles",
         causal_attention_forward,
-        right="probabilities *= np.exp(tile_logsumexp - logsumexp[:, :, queries])",
+        right="probabilities *= np.exp(tile_maximum - maximum[:, :, queries]) * (tile_total / total[:, :, queries])",
         wrong="pass",
         why="A tile's softmax took its own keys for all that there are; for the backward its weights are rescaled "
         "by the row's total.",
