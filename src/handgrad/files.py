@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,38 @@ def decode_utf8(content: bytes, name: str) -> str:
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; a `ConfigError` says why there is none."""
+    return parse_json_object(read_text_file(path), str(path))
+
+
+def parse_json_object(text: str, name: str) -> dict[str, Any]:
+    """The object that a text is in JSON; `name` says in an error where it is from."""
     try:
-        value = json.loads(read_text_file(path))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from None
+        raise ConfigError(f"{name}: not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: not a JSON object")
+        raise ConfigError(f"{name}: not a JSON object")
     return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file; a `ConfigError` says why there is none."""
+    return parse_toml(read_text_file(path), str(path))
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The content of a text in TOML; `name` says in an error where it is from."""
+    try:
+        content = tomllib.loads(text)
+        repr(content)  # a number of more digits than Python writes could not even be refused by its value
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name}: not TOML: {error}") from None
+    return content
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write to a temporary file beside it, flush it to the disk, then rename; text is UTF-8."""
-    _write_all({path: content.encode() if isinstance(content, str) else content})
+    write_all({path: content.encode() if isinstance(content, str) else content})
 
 
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -76,7 +97,7 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     together.
     """
     checksums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
-    _write_all({folder / name: content for name, content in [*files.items(), (CHECKSUMS_FILE, checksums.encode())]})
+    write_all({folder / name: content for name, content in [*files.items(), (CHECKSUMS_FILE, checksums.encode())]})
 
 
 def check_together(folder: Path, names: Iterable[str] = ()) -> None:
@@ -90,14 +111,20 @@ def check_together(folder: Path, names: Iterable[str] = ()) -> None:
 
 
 def check_unless_being_written(folder: Path, names: Iterable[str] = (), patience: float = 0.5) -> None:
-    """`check_together` for a reader of a folder that another process may be writing: it looks twice."""
-    if not (folder / CHECKSUMS_FILE).exists():
-        return
-    try:
-        check_together(folder, names)
-    except HandgradError:
+    """`check_together` for a reader of a folder that another process may be writing: it looks twice, and again while
+    the checksums change."""
+    path = folder / CHECKSUMS_FILE
+    seen: bytes | None = None  # none yet: an empty list can be damaged, too
+    while path.exists():
+        listed = read_file(path)
+        try:
+            check_together(folder, names)
+            return
+        except HandgradError:
+            if listed == seen:
+                raise
+        seen = listed
         time.sleep(patience)
-        check_together(folder, names)
 
 
 def remove_parts(folder: Path) -> None:
@@ -121,7 +148,7 @@ def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: listed[name] for name in names} or listed
 
 
-def _write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes]) -> None:
     """Write them all beside their places and flush them to the disk; then rename them, in order."""
     parts = {path: path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}") for path in files}
     try:

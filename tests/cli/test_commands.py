@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -297,6 +298,22 @@ def test_a_live_run_says_how_fast_it_is_and_what_is_left(
         assert re.fullmatch(r"training: step 14 of 30, [\d,]+ tokens/s, \d:\d\d:\d\d left", last)
         interrupt(trained, 0)
         assert cli("watch", trained, "--once").output == "training: has not finished a step of 30 yet\n"
+
+
+@pytest.mark.parametrize("field", ["seconds", "loss", "tokens_per_second", "validation_loss"])
+def test_watch_shows_any_finite_number(field: str, cli: Cli, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged line may have it."""
+    path = trained / "metrics.jsonl"
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    for entry, number in zip(entries[-4:], (-1e308, 1e308, 1e300, 1e308), strict=True):
+        entry[field] = number
+        entry["step"] += 10**15 * (field == "seconds")
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for terminal in (False, True):
+        monkeypatch.setattr("rich.console.Console.is_terminal", terminal)
+        result = cli("watch", trained, "--once")
+        assert (result.status, result.errors) == (0, "")
+        assert result.output
 
 
 def test_watching_ends_with_the_run_and_tells_each_evaluation_once(

@@ -1,6 +1,8 @@
 """The command line: one file for each command, and here how all of them begin and end."""
 
+import errno
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -68,14 +70,31 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     keep_freed_memory()
     try:
-        app(prog_name="handgrad")
+        try:
+            app(prog_name="handgrad")
+        finally:
+            _flush()
     except HandgradError as error:
         _fail(str(error), error.exit_status)
     except MemoryError as error:
         _fail(f"out of memory: {error}" if str(error) else "out of memory", 1)
     except OSError as error:
-        why = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        _fail(one_line(why), 1)
+        why = error.strerror or str(error)
+        name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")  # a file's name is told
+        _fail(one_line(f"{name}: {why}" if name else why), 1)
+
+
+def _flush() -> None:
+    """Write what is left for standard output now: where that fails when Python ends, it prints a traceback."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python may flush it once more
+        if isinstance(error, BrokenPipeError):  # who read it has seen enough
+            sys.exit(1)
+        raise
 
 
 def _fail(message: str, status: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import HandgradError, TextError
+from ..files import check_unless_being_written
 from ..interop import load
 from ..model import Model
 from ..training import (
@@ -77,6 +78,7 @@ class Shelf:
                 raise HandgradError("checkpoint: there is no model without a name")
             return self._alone
         if checkpoint not in self._open:
+            check_unless_being_written(checkpoint.folder)  # its step is known before its weights are there
             model = load(checkpoint.folder)
             self.look_again()  # what was read may be what the run has written in the meantime
             if self.find(checkpoint.name) != checkpoint:

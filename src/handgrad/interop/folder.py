@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .. import model
 from ..errors import ConfigError, HandgradError
-from ..files import read_json_object, require_folder, write_atomically
+from ..files import PART, read_json_object, remove_parts, require_folder, write_all
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load_tokenizer
 from .config import read_config, read_special, write_config
 from .weights import DTYPES, read_weights, weights_to_bytes
 
-OURS, GENERATION_FILE = "handgrad", "generation_config.json"
+OURS, GENERATION_FILE, WRAPPER_FILE = "handgrad", "generation_config.json", "tokenizer_config.json"
+LOCK_FILE = ".lock"
+"""Of an export that is under way, or was broken off."""
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -60,20 +64,47 @@ def export(model: Model, path: str | PathLike[str], dtype: str | None = None) ->
     if dtype not in DTYPES:
         raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
     folder = Path(path)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise HandgradError(f"{folder}: is there already; choose another name")
+    _refuse_a_full_folder(folder)
     family, options = write_config(model.config, model.special, dtype)
-    files: dict[str, bytes | str] = {
-        TOKENIZER_FILE: model.tokenizer.to_json() + "\n",
-        "tokenizer_config.json": _json(_tokenizer_options(model)),
+    files = {
+        TOKENIZER_FILE: (model.tokenizer.to_json() + "\n").encode(),
+        WRAPPER_FILE: _json(_tokenizer_options(model)),
         GENERATION_FILE: _json({name: options[name] for name in ("bos_token_id", "eos_token_id")}),
         WEIGHTS_FILE: weights_to_bytes(model.parameters, family, dtype),
         CONFIG_FILE: _json(options),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():  # the config last: a folder without it is none
-        write_atomically(folder / name, content)
+    with _alone_in(folder):
+        _refuse_a_full_folder(folder)
+        remove_parts(folder)
+        write_all({folder / name: content for name, content in files.items()})  # config last: without it there is none
     return family.architectures[0]
+
+
+def _refuse_a_full_folder(folder: Path) -> None:
+    """One that an export was broken off in is as good as empty: it has the lock still, and no config."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if LOCK_FILE in names:
+        names -= {LOCK_FILE, TOKENIZER_FILE, WRAPPER_FILE, GENERATION_FILE, WEIGHTS_FILE}
+        names = {name for name in names if not name.endswith(PART)}
+    if names or (folder.exists() and not folder.is_dir()):
+        raise HandgradError(f"{folder}: is there already; choose another name")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """No other process exports into this folder meanwhile."""
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HandgradError(f"{folder}: another process is writing there; choose another name") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it itself
+            (folder / LOCK_FILE).unlink()
+        lock.release()
 
 
 def _tokenizer_options(model: Model) -> dict[str, Any]:
@@ -90,5 +121,5 @@ def _tokenizer_options(model: Model) -> dict[str, Any]:
     return options
 
 
-def _json(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2) + "\n"
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from ..errors import ConfigError, HandgradError
-from ..files import read_json_object, write_atomically
+from ..files import read_file, read_json_object, write_atomically
 from .exercise import FOLDER, Exercise, read_source
 from .grading import Grade
 from .ladder import EXERCISES
@@ -113,14 +113,15 @@ class Course:
     def reset(self, exercise: Exercise) -> Path | None:
         """Write the file as it was given; the path under which the reader's is kept, where there was another."""
         path, kept = self.path(exercise), None
-        if path.exists() and self.standing(exercise) != "untouched":
-            folder = self.folder / KEPT
-            folder.mkdir(exist_ok=True)
-            numbers = (old.suffix[1:] for old in folder.glob(f"{exercise.file}.*"))
-            number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
-            kept = folder / f"{exercise.file}.{number}"
-            path.replace(kept)
-        write_atomically(path, exercise.unsolved)
+        with self._alone():
+            if path.exists() and self.standing(exercise) != "untouched":
+                folder = self.folder / KEPT
+                folder.mkdir(exist_ok=True)
+                numbers = (old.suffix[1:] for old in folder.glob(f"{exercise.file}.*"))
+                number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+                kept = folder / f"{exercise.file}.{number}"
+                write_atomically(kept, read_file(path))
+            write_atomically(path, exercise.unsolved)
         return kept
 
     def _read(self) -> None:
@@ -138,10 +139,14 @@ class Course:
         self._passed = _known(progress.get("passed"), str)
         self._hints = _known(progress.get("hints"), int)
 
+    def _alone(self) -> FileLock:
+        """Held by the process that changes the course; the others wait."""
+        return FileLock(self.folder / f".{PROGRESS_FILE}.lock")
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Read, change and write the progress with no other process between."""
-        with FileLock(self.folder / f".{PROGRESS_FILE}.lock"):
+        with self._alone():
             self._read()
             yield
             progress = self._progress | {"passed": self._passed, "hints": self._hints}

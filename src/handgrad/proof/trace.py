@@ -1,6 +1,5 @@
 """Every activation, every cotangent and every gradient of one forward and backward pass of a model."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ..errors import HandgradError
-from ..files import read_json_object, write_atomically
+from ..files import parse_json_object, read_json_object, write_all
 from ..layers import IGNORE_INDEX, Array
 from ..model import Model, ModelConfig, load_metadata
 from .case import Case
@@ -79,8 +78,8 @@ class Trace:
         path = Path(path)
         refuse_other_files(path)
         manifest = self.manifest()
-        write_atomically(path, tensor_file(self.tensors(), manifest))
-        write_atomically(path.with_suffix(".json"), manifest_text(manifest))
+        beside = manifest_text(manifest).encode()
+        write_all({path: tensor_file(self.tensors(), manifest), path.with_suffix(".json"): beside})
 
     def _of(self, kind: str) -> dict[str, Array]:
         return {key.partition("/")[2]: x for key, x in self.recorded.items() if key.startswith(f"{kind}/")}
@@ -127,10 +126,12 @@ def refuse_other_files(path: Path) -> None:
 
 def _is_a_trace(path: Path) -> bool:
     try:
-        manifest = read_json_object(path) if path.suffix == ".json" else json.loads(load_metadata(path))
-    except (HandgradError, ValueError):
+        manifest = (
+            read_json_object(path) if path.suffix == ".json" else parse_json_object(load_metadata(path), str(path))
+        )
+    except HandgradError:
         return False
-    return isinstance(manifest, dict) and manifest.get("kind") == "trace"
+    return manifest.get("kind") == "trace"
 
 
 def _next_tokens(model: Model, texts: Sequence[str]) -> tuple[Array, Array]:

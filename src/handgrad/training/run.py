@@ -163,19 +163,22 @@ def create_run(
     trainer = fresh_trainer(recipe, data.text, threads, init[1] if init else None)
     refuse_what_does_not_fit(trainer.model, trainer.config)
     folder = folder or _next_free_folder()
+    refuse_a_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _locked(folder)
     try:
         refuse_a_run(folder)
+        remove_parts(folder)
         try:
             record = new_record(preset, recipe, data, started)
+            (folder / KEPT_FILE).unlink(missing_ok=True)
             if data.kept is not None:
                 write_atomically(folder / KEPT_FILE, data.kept)
             write_atomically(folder / RECORD_FILE, record.to_bytes())
             run = Run(folder, record, trainer, lock)
             run.save()  # a folder that cannot hold a checkpoint is found out before the work, not after
         except OSError:
-            for name in (*FILES, KEPT_FILE):
+            for name in (*FILES, CHECKSUMS_FILE, KEPT_FILE):
                 (folder / name).unlink(missing_ok=True)
             raise
         return run
@@ -185,11 +188,15 @@ def create_run(
 
 
 def refuse_a_run(folder: Path) -> None:
+    """Refuse a folder in which no run can begin. One that was broken off before its record was there may have left its
+    text, beside its lock."""
     if folder.exists() and not folder.is_dir():
         raise HandgradError(f"{folder}: not a folder")
     if any((folder / name).exists() for name in (CONFIG_FILE, RECORD_FILE)):
         raise HandgradError(f"{folder}: holds a run already; choose another --out, or go on with --resume {folder}")
-    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    left = {KEPT_FILE} if LOCK_FILE in names else set()
+    if any(not name.startswith(".") for name in names - left):
         raise HandgradError(f"{folder}: holds other files; a run wants a folder of its own")
 
 

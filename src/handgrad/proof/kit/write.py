@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import HandgradError
-from ...files import require_folder, write_atomically
+from ...files import require_folder, write_all, write_atomically
 from ...layers import Array
 from ..envelope import STORAGE, envelope
 from ..manifest import manifest_of, manifest_text
@@ -41,8 +41,8 @@ def _written(folder: Path, layers: Sequence[str], seed: int) -> Iterator[str]:
         for variant in VARIANTS[layer]:
             name = f"{layer}.{variant}"
             tensors, manifest = kit_case(layer, variant, seed)
-            write_atomically(folder / f"{name}{SUFFIX}", tensor_file(tensors, manifest))
-            write_atomically(folder / f"{name}.json", manifest_text(manifest))
+            beside = manifest_text(manifest).encode()
+            write_all({folder / f"{name}{SUFFIX}": tensor_file(tensors, manifest), folder / f"{name}.json": beside})
             yield name
 
 
