@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable
 
+LONGEST = 1500
+"""Characters of a line that tells an error."""
+
 
 def one_line(text: str) -> str:
-    """The text with whatever does not print written as an escape: names come from files, and may hold anything."""
-    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in text)
+    """The text as a line to read: names and values come from files, and may hold anything. Whatever does not print is
+    written as an escape, and of a long text the middle is left out."""
+    return _shortened("".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in _shortened(text)))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 400]} ... {text[-300:]}"
 
 
 def listed(names: Iterable[str], most: int = 3) -> str:

@@ -6,12 +6,13 @@ import inspect
 import itertools
 import math
 import numbers
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from .errors import ConfigError
+from .files import parse_toml
 
 LARGEST = 2**63
 """Sizes beyond it are hostile, and no float need hold them."""
@@ -68,6 +69,7 @@ class Settings:
         return dataclasses.asdict(self)
 
     @classmethod
+    @cache
     def meanings(cls) -> dict[str, str]:
         """What each field means: the text below it in the source, as one line."""
         (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
@@ -85,8 +87,8 @@ def read_assignment(text: str) -> tuple[str, Any]:
     if not (separator and name.strip() and value.strip()):
         raise ConfigError(f"{text!r} is not of the form field=value")
     try:
-        values = list(tomllib.loads(f"value = {value}").values())
-    except tomllib.TOMLDecodeError:
+        values = list(parse_toml(f"value = {value}", text).values())
+    except ConfigError:
         values = [value.strip()]
     if len(values) > 1:
         raise ConfigError(f"{text!r} is more than one field=value")

@@ -358,6 +358,16 @@ class TestMisbehaviour:
         with pytest.raises(HandgradError, match=r"could not be started: .*nowhere\.py"):
             graded("softmax", "return dy")
 
+    @pytest.mark.parametrize(
+        "answer",
+        ['{"answers": 1}', '{"answers": [{}]}', '{"answers": [{"returned": {"array": "a"}}]}', '{"changed": 1}'],
+    )
+    def test_what_the_code_wrote_in_the_graders_place_is_told(self, answer: str) -> None:
+        """It can: its process lies in the folder of its answer."""
+        code = f"import os, pathlib\npathlib.Path('answer.json').write_text({answer!r})\nos._exit(0)"
+        with pytest.raises(HandgradError, match=r"softmax\.py: what its process answered cannot be read: "):
+            graded("softmax", code)
+
     def test_many_large_answers_are_told_by_their_shape(self) -> None:
         found = graded("linear", "return [np.zeros((900, 1000)), np.zeros((900, 1000))]")
         assert found.kind == "shape" or "array of shape (900, 1000)" in found.headline

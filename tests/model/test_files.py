@@ -24,6 +24,7 @@ from handgrad.files import (
     read_file,
     read_json_object,
     read_text_file,
+    read_toml,
     remove_parts,
     write_atomically,
     write_together,
@@ -434,3 +435,22 @@ def test_names_of_any_kind_are_listed(tmp_path: Path) -> None:
     files = {"größer 漢字 .txt": b"1", " ": b"2", "a  b": b"3", "-": b"4", json.dumps({"a": 1}): b"5"}
     write_together(tmp_path, files)
     check_together(tmp_path, files)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "a",
+        "a = 1\na = 2",
+        "a = " + "[" * 5000,
+        "a = " + "9" * 5000,
+        "a = 0x" + "f" * 5000,
+        "a = [0x" + "f" * 5000 + "]",
+    ],
+)
+def test_what_is_no_toml_is_told(written: str, tmp_path: Path) -> None:
+    """Also what the parser gives up at, and a number that Python would not write."""
+    path = tmp_path / "file.toml"
+    path.write_text(written)
+    with pytest.raises(ConfigError, match=r"^\S+file.toml: not TOML: .*$"):
+        read_toml(path)

@@ -200,6 +200,31 @@ def test_a_tokenizer_file_that_cannot_be_read_is_named(content: bytes | None, me
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_on_which_the_library_panics_is_refused(tmp_path: Path) -> None:
+    """Which is no exception for Python."""
+    content = json.loads(Tokenizer.of_byte_pairs("the cat sat on the mat, the cat sat.", 260).to_json())
+    assert content["model"]["merges"]
+    content["model"]["continuing_subword_prefix"] = "a longer prefix than any token"
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(TextError, match=r"tokenizer.json: not a tokenizer file: range "):
+        Tokenizer.load(path)
+
+
+def test_a_number_that_the_file_has_no_room_for_is_refused(tmp_path: Path) -> None:
+    """The library makes room for all up to it, when it writes the file, and ends the process where there is none."""
+    content = json.loads(Tokenizer.of_characters("abc").to_json())
+    content["model"]["vocab"]["c"] = 2**31
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(TextError, match=r"tokenizer.json: .* it has a token of the number 2,147,483,648$"):
+        Tokenizer.load(path)
+
+
+def test_no_room_is_made_for_more_byte_pairs_than_a_text_can_have() -> None:
+    assert Tokenizer.of_byte_pairs("abab" * 20, 2**62).to_json() == Tokenizer.of_byte_pairs("abab" * 20, 5000).to_json()
+
+
 def test_a_gap_in_the_tokens_numbers_counts_as_tokens(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     content = json.loads(Tokenizer.of_characters("abc").to_json())

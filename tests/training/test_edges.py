@@ -81,7 +81,7 @@ def test_a_rate_that_diverges_stops_with_the_first_tensor_or_the_loss_stays_fini
 
 
 def test_a_stream_whose_squares_overflow_is_named() -> None:
-    """Divided by infinity it would be 0 where a norm has no offset: the loss that of equal logits, and no gradient left."""
+    """Divided by infinity it would be 0, the loss that of equal logits, and no gradient would be left."""
     with pytest.raises(TrainingError, match=r"^step 1: after it blocks\.1\.norm_1\.output became nan; "):
         list(diverging("llama", "adamw", 1e4, steps=4, evaluations=4).run())
 

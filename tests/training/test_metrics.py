@@ -1,6 +1,7 @@
 """What a run tells of itself: a line for each update, samples, and the picture of its losses."""
 
 import json
+import math
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
@@ -90,6 +91,8 @@ GARBAGE = [
     json.dumps({**entry(1), "step": "1"}).encode(),
     json.dumps({**entry(1), "step": 1.5}).encode(),
     json.dumps({**entry(1), "loss": None}).encode(),
+    *(json.dumps({**entry(1), "loss": x}).encode() for x in (math.nan, math.inf, 10**400, 2**63, True, "1")),
+    *(json.dumps({**entry(1), "step": x}).encode() for x in (0, -1, 2**63, True)),
     json.dumps({name: value for name, value in entry(1).items() if name != "seconds"}).encode(),
     json.dumps({**entry(1), "validation_loss": 1.0}).encode(),
     json.dumps({**entry(1, 1.0), "sample": None}).encode(),

@@ -202,6 +202,9 @@ def test_the_meanings_are_of_all_fields_and_the_vocabulary_s_is_the_one_that_can
         ("name=[1", ("name", "[1")),
         ("name=[1, 2]", ("name", [1, 2])),
         ("name=007", ("name", "007")),
+        ("name=" + "[" * 5000, ("name", "[" * 5000)),
+        ("name=" + "9" * 5000, ("name", "9" * 5000)),
+        ("name=0x" + "f" * 5000, ("name", "0x" + "f" * 5000)),
     ],
 )
 def test_an_assignment_is_a_name_and_a_value(text: str, expected: tuple[str, Any]) -> None:

@@ -23,6 +23,8 @@ BARS = "▁▂▃▄▅▆▇█"
 ROWS = 8
 """Evaluations that are shown, the last ones."""
 SAMPLE_LINES = 8
+LONGEST = 86400 * 999_999
+"""Seconds that are told: a damaged line may have any number."""
 
 
 def watch(
@@ -67,7 +69,7 @@ def _state(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: boo
     """What is going on, in words."""
     step = entries[-1]["step"] if entries else 0
     if step >= steps:
-        return f"complete: {steps:,} steps in {timedelta(seconds=round(entries[-1]['seconds']))}"
+        return f"complete: {steps:,} steps in {_duration(entries[-1]['seconds'])}"
     if not active:
         return f"not running: stands at step {step:,} of {steps:,}; handgrad train --resume {run} goes on"
     if not entries:
@@ -75,8 +77,12 @@ def _state(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: boo
     speed = entries[-1]["tokens_per_second"]
     recent = entries[-min(len(entries), 50) :]
     took = (recent[-1]["seconds"] - recent[0]["seconds"]) / max(1, recent[-1]["step"] - recent[0]["step"])
-    left = timedelta(seconds=round((steps - step) * took))
+    left = _duration((steps - step) * took)
     return f"training: step {step:,} of {steps:,}, {speed:,.0f} tokens/s, {left} left"
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(min(seconds, LONGEST)))
 
 
 def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool, width: int) -> RenderableType:
@@ -107,7 +113,9 @@ def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: b
 def _sparkline(values: Sequence[float], width: int) -> str:
     """The values as bars, each the mean of as many as it takes, the highest and the lowest at the ends of the scale."""
     size = -(-len(values) // max(1, width))
-    means = np.array([np.mean(values[at : at + size]) for at in range(0, len(values), size)])
-    low, high = means.min(), means.max()
-    heights = np.round((means - low) / (high - low) * (len(BARS) - 1)).astype(int) if high > low else [0] * len(means)
+    with np.errstate(all="ignore"):  # a damaged line may have any number
+        means = np.array([np.mean(values[at : at + size]) for at in range(0, len(values), size)])
+        low, span = means.min(), np.ptp(means)
+    flat = not 0 < span < np.inf
+    heights = [0] * len(means) if flat else np.round((means - low) / span * (len(BARS) - 1)).astype(int)
     return "".join(BARS[height] for height in heights)

@@ -41,7 +41,7 @@ def met_by(config: ModelConfig, stop: Stop) -> Iterator[tuple[Mutation, bool]]:
     small = _small(config)
     for mutation in MUTATIONS:
         stop()
-        yield mutation, meets(small, mutation)
+        yield mutation, _meets(small, mutation)
 
 
 def spread(traced: Trace, mutation: Mutation, stop: Stop) -> tuple[list[Wrong], dict[str, Array]]:
@@ -68,6 +68,11 @@ def error_of(made: Array, right: Array, scale: float | None = None) -> float:
 def first_wrong(wrongs: Iterable[Wrong]) -> str | None:
     """The key of the first that is wrong on the way down; None where the pass does not meet the mistake."""
     return next((each.key for each in wrongs if each.wrong), None)
+
+
+@cache
+def _meets(small: ModelConfig, mutation: Mutation) -> bool:
+    return meets(small, mutation)
 
 
 @cache

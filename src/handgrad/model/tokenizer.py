@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,12 @@ class Tokenizer:
         inner = tokenizers.Tokenizer(BPE())
         inner.pre_tokenizer = WORDS_IN_BYTES
         inner.decoder = tokenizers.decoders.ByteLevel()
+        most = 256 + len(text.encode(errors="replace"))  # the library makes room for all that are asked for
         trainer = BpeTrainer(
-            vocab_size=vocabulary, min_frequency=2, initial_alphabet=ByteLevel.alphabet(), show_progress=False
+            vocab_size=min(vocabulary, most),
+            min_frequency=2,
+            initial_alphabet=ByteLevel.alphabet(),
+            show_progress=False,
         )
         inner.train_from_iterator([text], trainer)
         return cls(inner)
@@ -64,13 +69,14 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
         content = read_text_file(path)
-        try:
+        with _refused(f"{path}: not a tokenizer file"):
             inner = tokenizers.Tokenizer.from_str(content)
-        except Exception as error:  # the library raises bare exceptions
-            raise TextError(f"{path}: not a tokenizer file: {error}") from None
+        tokenizer = cls(inner)
+        if tokenizer.vocabulary > len(content):  # the library makes room for all numbers up to the highest
+            raise TextError(f"{path}: not a tokenizer file: it has a token of the number {tokenizer.vocabulary - 1:,}")
         inner.no_truncation()  # some files carry that of a training run, which would cut texts in silence
         inner.no_padding()
-        return cls(inner)
+        return tokenizer
 
     def to_json(self) -> str:
         return self.inner.to_str(pretty=True)
@@ -83,8 +89,9 @@ class Tokenizer:
     def encode(self, text: str) -> Array:
         """The tokens of a text, (N,). A character that the tokenizer cannot express is a `TextError`."""
         try:
-            return np.concatenate([np.array(self.inner.encode(part).ids, np.int32) for part in self._parts(text)])
-        except Exception as error:  # the library raises bare exceptions
+            with _refused("the text cannot be tokenized"):
+                return np.concatenate([np.array(self.inner.encode(part).ids, np.int32) for part in self._parts(text)])
+        except TextError:
             known = self.inner.get_vocab()
             for position, character in enumerate(text):
                 where = f"character {character!r} (position {position})"
@@ -94,7 +101,7 @@ class Tokenizer:
                     raise TextError(
                         f"{where} is not in the model's vocabulary; one of bytes or byte pairs has them all"
                     ) from None
-            raise TextError(f"the text cannot be tokenized: {error}") from None
+            raise
 
     def _parts(self, text: str) -> Iterator[str]:
         """A long text in parts whose tokens are those of the whole: the library takes 200 bytes for each character.
@@ -132,7 +139,8 @@ class Tokenizer:
         return len(self.inner.id_to_token(token) or "") if self._by_bytes else len(self.decode([token]).encode())
 
     def decode(self, tokens: Iterable[int]) -> str:
-        return self.inner.decode([int(token) for token in tokens])
+        with _refused("the tokens cannot be made a text"):
+            return self.inner.decode([int(token) for token in tokens])
 
     def text_of(self, token: int) -> str:
         """What a token adds to a text: with the space before it, which some decoders drop where a text begins."""
@@ -155,6 +163,17 @@ class Tokenizer:
                 before, new, piece = new, [], ""
         if piece:  # a character that the last tokens only began
             yield piece
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """What the library raises within is a `TextError`: bare exceptions, and where it panics what is none."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise TextError(f"{what}: {error}") from None
+        raise
 
 
 def _byte_signs() -> dict[int, str]:

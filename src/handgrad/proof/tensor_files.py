@@ -1,8 +1,8 @@
 """Files of tensors, our own and other people's: safetensors or npz; and the manifest, where there is one."""
 
 import json
+import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +11,14 @@ import ml_dtypes  # noqa: F401 - teaches NumPy the name bfloat16, which a file m
 import numpy as np
 import safetensors.numpy
 
-from ..errors import HandgradError, WeightsError
+from ..errors import ConfigError, HandgradError, WeightsError
+from ..files import parse_json_object
 from ..layers import Array
 from ..model.weights import METADATA_KEY, open_tensors
 
 SUFFIX = ".safetensors"
+MOST_UNPACKED, SMALL = 100, 1 << 26
+"""Times its own size that an npz file may take unpacked; bytes that any may."""
 
 
 class TensorFile(NamedTuple):
@@ -34,7 +37,7 @@ def tensor_file(tensors: Mapping[str, Array], manifest: Mapping[str, Any]) -> by
 def read_tensor_file(path: Path) -> TensorFile:
     """All tensors of a file; a `HandgradError` names the file, and the tensor where one cannot be read."""
     if path.suffix == ".npz":
-        return TensorFile(path, _read_npz(path), None)
+        return TensorFile(path, read_npz(path), None)
     with open_tensors(path) as file:
         tensors = {}
         for key in file.keys():  # noqa: SIM118 - no mapping
@@ -49,19 +52,40 @@ def _manifest(path: Path, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        manifest = json.loads(text)
-    except (ValueError, RecursionError):
-        manifest = None
-    if not (isinstance(manifest, dict) and isinstance(manifest.get("tensors"), list)):
+        manifest = parse_json_object(text, str(path))
+    except ConfigError:
+        manifest = {}
+    if not isinstance(manifest.get("tensors"), list):
         raise HandgradError(f"{path}: its metadata has no manifest that can be read")
     return manifest
 
 
-def _read_npz(path: Path) -> dict[str, Array]:
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an npz file. What does not have the numbers that it says it has is refused before room is made for
+    them, and so is what unpacks to far more than the file."""
     if not path.is_file():
         raise HandgradError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
+                raise HandgradError(f"{path}: unpacks to {unpacked:,} bytes, too many for its size; use np.savez")
+            for member in archive.infolist():
+                _refuse_fewer_numbers(archive, member)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
-    except (ValueError, TypeError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except HandgradError:
+        raise
+    except Exception as error:  # what zipfile, its decompressors and NumPy raise is no closed list
         raise HandgradError(f"{path}: not a whole npz file: {error}") from None
+
+
+def _refuse_fewer_numbers(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in read_header:
+            raise ValueError(f"{member.filename}: an array of the format {version}")
+        shape, _, dtype = read_header[version](file)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename}: an array of shape {shape} that has not so many numbers")

@@ -12,9 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DamagedError, HandgradError, WeightsError
-from ..files import CHECKSUMS_FILE, check_together, flush_folder, naming, read_file, write_atomically, write_together
+from ..errors import ConfigError, DamagedError, HandgradError, WeightsError
+from ..files import (
+    CHECKSUMS_FILE,
+    check_together,
+    flush_folder,
+    naming,
+    parse_json_object,
+    read_file,
+    write_atomically,
+    write_together,
+)
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_tensors, tensors_to_bytes
+from ..settings import LARGEST
 from .batches import windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
@@ -86,10 +96,17 @@ def read_position(folder: Path) -> tuple[int, Best | None]:
     """The updates that the checkpoint in this folder has behind it, and the best evaluation among them."""
     path = folder / OPTIMIZER_FILE
     try:
-        state = json.loads(load_metadata(path))
-        return int(state["step"]), None if state["best"] is None else Best(**state["best"])
-    except (ValueError, TypeError, KeyError) as error:
+        state = parse_json_object(load_metadata(path), "what tells it")
+        step, best = state["step"], None if state["best"] is None else Best(**state["best"])
+        if not (_is_a_step(step) and (best is None or (_is_a_step(best.step) and type(best.loss) is float))):
+            raise ValueError(state)
+        return step, best
+    except (ConfigError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
+
+
+def _is_a_step(value: Any) -> bool:
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:

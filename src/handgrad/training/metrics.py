@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..files import naming, write_atomically
+from ..settings import LARGEST
 from .trainer import Progress
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLE_FILE = "sample.txt"
 
 Entry = dict[str, Any]
-_NUMBER = (int, float)
-_KINDS: dict[str, Any] = {
-    "step": int,
-    **dict.fromkeys(("loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second"), _NUMBER),
-}
-_EVALUATION_KINDS: dict[str, Any] = {"validation_loss": _NUMBER, "bits_per_character": _NUMBER, "sample": str}
+_NUMBERS = ("loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second")
+_OF_AN_EVALUATION = frozenset({"validation_loss", "bits_per_character", "sample"})
 
 
 def to_entry(progress: Progress, sample: str = "") -> Entry:
@@ -73,7 +70,7 @@ class Metrics:
             write_atomically(self.path, "".join(map(_line, self.entries)))
             self._begun = True
             return
-        with naming(self.path), self.path.open("ab", buffering=0) as file:
+        with naming(self.path), self.path.open("ab") as file:  # unbuffered, a full disk takes a part in silence
             file.write(_line(entry).encode())
 
     def flush(self) -> None:
@@ -127,7 +124,21 @@ def _entries(lines: Iterable[str]) -> Iterator[Entry]:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in _KINDS.items()):
-            evaluated = {"validation_loss", "sample", "bits_per_character"} & entry.keys()
-            if not evaluated or all(isinstance(entry.get(name), kind) for name, kind in _EVALUATION_KINDS.items()):
-                yield entry
+        if isinstance(entry, dict) and _is_one(entry):
+            yield entry
+
+
+def _is_one(entry: Entry) -> bool:
+    """Whether all is there, of its kind, and finite."""
+    evaluated = not _OF_AN_EVALUATION.isdisjoint(entry)
+    numbers = (*_NUMBERS, *(("validation_loss", "bits_per_character") if evaluated else ()))
+    return (
+        type(entry.get("step")) is int
+        and 0 < entry["step"] < LARGEST
+        and all(_is_a_number(entry.get(name)) for name in numbers)
+        and (not evaluated or type(entry.get("sample")) is str)
+    )
+
+
+def _is_a_number(value: Any) -> bool:
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < LARGEST)

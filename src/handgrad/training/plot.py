@@ -27,6 +27,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     # text as text, and the same bytes for the same losses
     with (
         warnings.catch_warnings(),
+        np.errstate(all="ignore"),  # a damaged line may have any number
         rc_context({"svg.fonttype": "none", "svg.hashsalt": "handgrad", "font.family": "sans-serif"}),
     ):
         figure = Figure(figsize=(8, 4.5))

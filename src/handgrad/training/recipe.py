@@ -1,14 +1,13 @@
 """Everything that decides what a run becomes, but for the text: the settings of model, tokenizer and training."""
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from ..errors import ConfigError
-from ..files import read_text_file
+from ..files import read_toml
 from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
 from .config import TrainingConfig
@@ -128,10 +127,7 @@ class Plan(NamedTuple):
 
 def read_plan(path: Path) -> Plan:
     """Read a TOML file: fields, and `preset`, `glob` and `data`, paths that count from the file's folder."""
-    try:
-        settings = tomllib.loads(read_text_file(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
+    settings = read_toml(path)
     preset, data, glob = (settings.pop(name, None) for name in ("preset", "data", "glob"))
     for name, value in (("preset", preset), ("glob", glob)):
         if not isinstance(value, str | None):

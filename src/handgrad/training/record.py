@@ -128,7 +128,7 @@ def read_record(folder: Path) -> Record:
         return Record(preset, recipe, sources, glob, int(data["documents"]), digest, dict(made_by), init)
     except ConfigError as error:
         raise ConfigError(f"{path}: settings: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ConfigError(f"{path}: not the record of a run: {error!r}") from None
 
 

@@ -15,6 +15,7 @@ from ...errors import TrainingError
 from ...layers import Array
 from ...model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
 from ...proof import relative_error
+from ...proof.tensor_files import read_npz
 from ...training import default_text, make_corpus, split, training_batch
 from ..course import Course
 from ..exercise import Exercise
@@ -140,5 +141,5 @@ def _agreement(parameters: Parameters, work: Path) -> Agreement:
 
 def _tensors_in(path: Path) -> dict[str, Array]:
     """By the library's names. The child calls blocks.0.w_q what is dp['blocks'][0]['w_q'] in the exercise."""
-    with np.load(path) as arrays:
-        return {theirs: arrays[".".join(re.findall(r"\['?(\w+)'?\]", ours))] for theirs, ours in GPT_NAMES.items()}
+    arrays = read_npz(path)
+    return {theirs: arrays[".".join(re.findall(r"\['?(\w+)'?\]", ours))] for theirs, ours in GPT_NAMES.items()}

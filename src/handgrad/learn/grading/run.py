@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import HandgradError
 from ...layers import Array
+from ...proof.tensor_files import read_npz
 from ..exercise import FOLDER, Exercise, Question, read_solved
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -81,21 +82,42 @@ def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: 
         (folder / "task").write_bytes(pickle.dumps(task))
         with (folder / "printed").open("wb") as printed:
             status = _run_child(folder, printed, limits.seconds + STARTING)
-        with (folder / "printed").open("rb") as file:
+        return outcome_in(folder, exercise, status, limits)
+
+
+def outcome_in(folder: Path, exercise: Exercise, status: int | None, limits: Limits) -> Outcome:
+    """What a reader's process left in its folder; `status` is that in which it ended, None where it took too long."""
+    text = _beginning(folder / "printed")
+    if answer := _answer_in(folder):
+        try:
+            return _told(answer, folder / "answer.npz", text)
+        except (HandgradError, KeyError, TypeError, AttributeError) as error:  # the reader's code can write it, too
+            raise HandgradError(f"{exercise.file}: what its process answered cannot be read: {error!r}") from None
+    if not (folder / "stuck").exists():  # it did not come to the reader's code
+        why = next(iter(text.splitlines()[-1:]), f"status {status}")
+        raise HandgradError(f"the process that runs your code could not be started: {why}")
+    return Outcome(None, [], _ended(status, _beginning(folder / "stuck"), exercise.file, limits), text, [])
+
+
+def _beginning(path: Path) -> str:
+    """The first characters of a text, which the reader's code may have removed."""
+    try:
+        with path.open("rb") as file:
             text = file.read(4 * PRINTED).decode(errors="replace")
-            text = text if len(text) <= PRINTED else text[:PRINTED] + " ... (cut)"
-        if answer := _answer_in(folder):
-            answers = None
-            if "answers" in answer:
-                with np.load(folder / "answer.npz", allow_pickle=False) as file:
-                    answers = [_decoded(each["returned"], file) for each in answer["answers"]]
-            touched = [each["touched"] for each in answer.get("answers", [])]
-            return Outcome(answers, touched, answer if "problem" in answer else {}, text, answer.get("changed", []))
-        if not (folder / "stuck").exists():  # it did not come to the reader's code
-            why = next(iter(text.splitlines()[-1:]), f"status {status}")
-            raise HandgradError(f"the process that runs your code could not be started: {why}")
-        stuck = (folder / "stuck").read_text(errors="replace")
-    return Outcome(None, [], _ended(status, stuck, exercise.file, limits), text, [])
+    except OSError:
+        return ""
+    return text if len(text) <= PRINTED else text[:PRINTED] + " ... (cut)"
+
+
+def _told(answer: dict[str, Any], arrays_file: Path, printed: str) -> Outcome:
+    """What the process wrote down."""
+    answers = None
+    if "answers" in answer:
+        arrays = read_npz(arrays_file)
+        answers = [_decoded(each["returned"], arrays) for each in answer["answers"]]
+    touched = [each["touched"] for each in answer.get("answers", [])]
+    changed = [str(name) for name in answer.get("changed", [])]
+    return Outcome(answers, touched, answer if "problem" in answer else {}, printed, changed)
 
 
 def start(script: Path, *arguments: Path, **options: Any) -> "subprocess.Popen[Any]":
@@ -158,7 +180,7 @@ def end_all() -> None:
 def _answer_in(folder: Path) -> dict[str, Any] | None:
     try:
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
 

@@ -2,7 +2,6 @@
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import ConfigError, HandgradError
-from ...files import read_text_file
+from ...files import read_toml
 from ...layers import Array
 from ..envelope import DTYPES, EPSILON, HIDDEN, deviation
 from ..tensor_files import read_tensor_file
@@ -34,12 +33,8 @@ def read_mapping(path: Path, keys: list[str]) -> dict[str, Place]:
     A star stands for a number, the same one on both sides. In place of the name there may be a table,
     `{ name = "layers.*.wq.grad", transposed = true }`. A `HandgradError` names the line that fits no key.
     """
-    try:
-        lines = tomllib.loads(read_text_file(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
     places: dict[str, Place] = {}
-    for pattern, value in lines.items():
+    for pattern, value in read_toml(path).items():
         place = _place(path, pattern, value)
         fitting = re.compile(re.escape(pattern).replace(r"\*", r"(\d+)"))
         found = [match for key in keys if (match := fitting.fullmatch(key))]

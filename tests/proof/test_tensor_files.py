@@ -1,0 +1,64 @@
+"""Files of tensors that other people made: what they say of themselves is held against what they hold."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handgrad.errors import HandgradError
+from handgrad.proof.tensor_files import SMALL, read_npz
+
+HEADER = "{{'descr': '<f8', 'fortran_order': False, 'shape': {}}}\n"
+
+
+def write(path: Path, header: str, body: bytes, version: int = 1) -> None:
+    text = header.encode()
+    size = len(text).to_bytes(2 if version == 1 else 4, "little")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY" + bytes([version, 0]) + size + text + body)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_arrays_are_read(version: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write(path, HEADER.format("(2, 1)"), np.array([3.0, 4.0]).tobytes(), version)
+    np.testing.assert_array_equal(read_npz(path)["a"], [[3.0], [4.0]])
+    np.savez_compressed(path, x=np.zeros((1000, 1000)), y=np.array(7))
+    assert {name: x.shape for name, x in read_npz(path).items()} == {"x": (1000, 1000), "y": ()}
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000,)", "(1000000000000,)", "(2147483648, 2147483648, 4)", "(9223372036854775807, 2)"]
+)
+def test_no_room_is_made_for_numbers_that_are_not_there(shape: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write(path, HEADER.format(shape), bytes(16))
+    with pytest.raises(
+        HandgradError, match=r"a.npz: not a whole npz file: a.npy: an array of shape .* not so many numbers$"
+    ):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("header", ["(", "{'descr': ", "{}", "[1]", HEADER.format("'a'"), "\0" * 60, "x" * 20_000])
+def test_a_header_that_is_none(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write(path, header, bytes(8))
+    with pytest.raises(HandgradError, match=r"a.npz: not a whole npz file: "):
+        read_npz(path)
+
+
+def test_a_version_that_we_do_not_know(tmp_path: Path) -> None:
+    write(tmp_path / "a.npz", HEADER.format("(1,)"), bytes(8), version=9)
+    with pytest.raises(HandgradError, match=r"a.npy: an array of the format \(9, 0\)$"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_what_unpacks_to_far_more_than_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", bytes(SMALL + 1))
+    with pytest.raises(
+        HandgradError, match=r"a.npz: unpacks to 67,108,865 bytes, too many for its size; use np.savez$"
+    ):
+        read_npz(path)
