@@ -90,6 +90,9 @@ def main(
         for done in as_completed(running):
             job, tally = running[done], done.result()
             tallies[job.reader] = tallies[job.reader].with_(tally)
+            before = sum(each.inputs for each in tallies.values()) - tally.inputs
+            if not console.is_terminal and 20 * (before + tally.inputs) // inputs > 20 * before // inputs:
+                console.print(f"{before + tally.inputs:,} of {inputs:,} inputs", highlight=False)
             bar.advance(task, job.inputs)
             for failure in tally.failures:
                 console.print(

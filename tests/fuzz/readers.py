@@ -62,7 +62,7 @@ class Reader(NamedTuple):
     valid: Callable[[], Files]
     spoilt: Spoiler
     read: Callable[[Path], object]
-    share: int
+    share: float
     """Of all inputs, against the other readers': less for those that take long."""
     room: int = 2 << 20
     """Bytes that it may take beside a multiple of the input's size."""
@@ -291,10 +291,10 @@ READERS = {
         Reader("record", valid.only(valid.run, "training.json"), spoilt_files(), read_a_record, 100),
         Reader("position", valid.only(valid.run, "optimizer.safetensors"), spoilt_files(), read_position, 100),
         Reader("metrics", valid.run, spoilt_files("metrics.jsonl"), read_and_watch, 10, ROOMY),
-        Reader("loss plot", valid.only(valid.run, "metrics.jsonl"), spoilt_files(), read_and_draw, 1, ROOMY),
+        Reader("loss plot", valid.only(valid.run, "metrics.jsonl"), spoilt_files(), read_and_draw, 0.3, ROOMY),
         Reader("checkpoint", valid.run, spoilt_files(*FILES, whole=True), read_and_resume, 20, ROOMY),
-        Reader("run explored", valid.run, spoilt_files(whole=True), read_and_explore, 5, ROOMY),
-        Reader("commands", valid.run, with_a_command, read_by_a_command, 5, ROOMY),
+        Reader("run explored", valid.run, spoilt_files(whole=True), read_and_explore, 3, ROOMY),
+        Reader("commands", valid.run, with_a_command, read_by_a_command, 2, ROOMY),
         Reader("settings", valid.settings, spoilt_files("settings.toml"), read_settings, 60, ROOMY),
         Reader("assignments", valid.assignments, one_file, read_assignments, 100),
         Reader("traces", valid.traces, one_file, read_references, 40, ROOMY),
@@ -302,7 +302,7 @@ READERS = {
         Reader("tensors", valid.mine, mine_or_mapping, read_tensors, 20, ROOMY),
         Reader("mapping", valid.only(valid.mine, "map.toml"), spoilt_files(), read_a_mapping, 60),
         Reader("course", valid.course, spoilt_files(PROGRESS_FILE, EXERCISES[0].file), read_course, 60),
-        Reader("exercise", valid.exercise, one_file, read_exercise, 1, ROOMY),
+        Reader("exercise", valid.exercise, one_file, read_exercise, 0.3, ROOMY),
         Reader("answer", valid.answer, spoilt_files(), read_answer, 80, ROOMY),
         Reader("texts", valid.texts, spoilt_files(), read_texts, 40, ROOMY),
         Reader("questions", questions.valid, one_file, questions.ask, 60, ROOMY),

@@ -43,7 +43,7 @@ def test_what_is_spoilt_is_read_or_clearly_refused(reader: Reader, tmp_path: Pat
         return Input(reader.spoilt(Hypothesis(draw), valid))
 
     @settings(
-        max_examples=max(5, EXAMPLES * reader.share // 100),
+        max_examples=max(5, round(EXAMPLES * reader.share / 100)),
         database=None,
         deadline=None,
         print_blob=True,

@@ -219,6 +219,13 @@ def test_the_losses_are_drawn_whatever_there_is_of_them(count: int, evaluations:
         assert any(f"{best:.3f} nats" in text for text in texts)
 
 
+@pytest.mark.parametrize("number", [1e308, -1e308, 5e-324])
+def test_losses_that_no_axis_reaches_are_drawn_all_the_same(number: float) -> None:
+    """A damaged line may have any that is finite."""
+    entries = [entry(step, number if step == 5 else 1.0) | {"loss": number} for step in range(1, 9)]
+    assert b"</svg>" in loss_plot([*entries, entry(9, 1.0)], "run")
+
+
 def test_the_same_losses_are_the_same_bytes() -> None:
     first, again, other = (loss_plot(curve(count, 4), "run") for count in (50, 50, 51))
     assert first == again != other

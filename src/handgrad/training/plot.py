@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..layers import Array
 from .metrics import Entry, best_of, evaluations
 
 PLOT_FILE = "loss.svg"
 POINTS = 400
 """Of the training loss, each the mean of as many steps as it takes."""
+FARTHEST = 1e30
+"""Of what is drawn: no axis reaches from one end of the floating-point numbers to the other."""
 
 
 def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
@@ -18,7 +21,7 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     from matplotlib import rc_context  # half a second, which only who draws should pay
     from matplotlib.figure import Figure
 
-    steps, losses = (np.array([entry[name] for entry in entries]) for name in ("step", "loss"))
+    steps, losses = _numbers(entries, "step"), _numbers(entries, "loss")
     size = -(-len(steps) // POINTS)
     cuts = np.arange(0, len(steps), size)
     counts = np.diff(np.append(cuts, len(steps)))
@@ -27,7 +30,6 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
     # text as text, and the same bytes for the same losses
     with (
         warnings.catch_warnings(),
-        np.errstate(all="ignore"),  # a damaged line may have any number
         rc_context({"svg.fonttype": "none", "svg.hashsalt": "handgrad", "font.family": "sans-serif"}),
     ):
         figure = Figure(figsize=(8, 4.5))
@@ -38,12 +40,12 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
             np.add.reduceat(steps, cuts) / counts, np.add.reduceat(losses, cuts) / counts, color="#9db7d5", label=label
         )
         if evaluated:
-            x, y = ([entry[name] for entry in evaluated] for name in ("step", "validation_loss"))
+            x, y = _numbers(evaluated, "step"), _numbers(evaluated, "validation_loss")
             axes.plot(x, y, color="#b3261e", marker="o", markersize=4, label="on the held-out text")
             best = best_of(evaluated)
             axes.annotate(
                 f"{best['validation_loss']:.3f} nats\n{best['bits_per_character']:.3f} bits a character",
-                (best["step"], best["validation_loss"]),
+                (x[evaluated.index(best)], y[evaluated.index(best)]),
                 xytext=(0, 12),
                 textcoords="offset points",
                 ha="right" if best["step"] > steps[-1] / 2 else "left",
@@ -58,3 +60,8 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # who shows the picture brings the font
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     return drawn.getvalue()
+
+
+def _numbers(entries: Sequence[Entry], name: str) -> Array:
+    """As far as they can be drawn: a damaged line may have any."""
+    return np.clip([float(entry[name]) for entry in entries], -FARTHEST, FARTHEST)
