@@ -5,7 +5,6 @@ import tracemalloc
 import warnings
 from pathlib import Path
 from typing import NamedTuple
-from unittest import mock
 
 from handgrad.errors import HandgradError
 
@@ -37,7 +36,7 @@ def read(reader: Reader, files: Files, folder: Path, measure: bool = True) -> Ou
     start = time.perf_counter()
     refusal = None
     try:
-        with warnings.catch_warnings(), mock.patch("handgrad.files.time.sleep"):  # for who might be writing
+        with warnings.catch_warnings():
             warnings.simplefilter("error")
             reader.read(folder)
     except HandgradError as error:

@@ -63,7 +63,7 @@ class Reader(NamedTuple):
     spoilt: Spoiler
     read: Callable[[Path], object]
     share: float
-    """Of all inputs, against the other readers': less for those that take long."""
+    """Of all inputs, against the other readers': the less, the longer they take."""
     room: int = 2 << 20
     """Bytes that it may take beside a multiple of the input's size."""
 
@@ -284,27 +284,27 @@ def read_texts(folder: Path) -> None:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("model", valid.model, spoilt_files(whole=True), read_folder, 80),
-        Reader("checksums", valid.model, spoilt_files(CHECKSUMS_FILE), check_together, 80),
-        Reader("tokenizer", valid.tokenizers, one_file, read_tokenizers, 100),
-        Reader("Hugging Face", valid.hugging_face, one_folder, read_inner_folders, 60),
-        Reader("record", valid.only(valid.run, "training.json"), spoilt_files(), read_a_record, 100),
-        Reader("position", valid.only(valid.run, "optimizer.safetensors"), spoilt_files(), read_position, 100),
-        Reader("metrics", valid.run, spoilt_files("metrics.jsonl"), read_and_watch, 10, ROOMY),
+        Reader("model", valid.model, spoilt_files(whole=True), read_folder, 50),
+        Reader("checksums", valid.model, spoilt_files(CHECKSUMS_FILE), check_together, 200),
+        Reader("tokenizer", valid.tokenizers, one_file, read_tokenizers, 150),
+        Reader("Hugging Face", valid.hugging_face, one_folder, read_inner_folders, 40),
+        Reader("record", valid.only(valid.run, "training.json"), spoilt_files(), read_a_record, 200),
+        Reader("position", valid.only(valid.run, "optimizer.safetensors"), spoilt_files(), read_position, 250),
+        Reader("metrics", valid.run, spoilt_files("metrics.jsonl"), read_and_watch, 4, ROOMY),
         Reader("loss plot", valid.only(valid.run, "metrics.jsonl"), spoilt_files(), read_and_draw, 0.3, ROOMY),
-        Reader("checkpoint", valid.run, spoilt_files(*FILES, whole=True), read_and_resume, 20, ROOMY),
-        Reader("run explored", valid.run, spoilt_files(whole=True), read_and_explore, 3, ROOMY),
-        Reader("commands", valid.run, with_a_command, read_by_a_command, 2, ROOMY),
-        Reader("settings", valid.settings, spoilt_files("settings.toml"), read_settings, 60, ROOMY),
-        Reader("assignments", valid.assignments, one_file, read_assignments, 100),
-        Reader("traces", valid.traces, one_file, read_references, 40, ROOMY),
-        Reader("kit", valid.kit, one_file, read_references, 40, ROOMY),
-        Reader("tensors", valid.mine, mine_or_mapping, read_tensors, 20, ROOMY),
-        Reader("mapping", valid.only(valid.mine, "map.toml"), spoilt_files(), read_a_mapping, 60),
-        Reader("course", valid.course, spoilt_files(PROGRESS_FILE, EXERCISES[0].file), read_course, 60),
+        Reader("checkpoint", valid.run, spoilt_files(*FILES, whole=True), read_and_resume, 8, ROOMY),
+        Reader("run explored", valid.run, spoilt_files(whole=True), read_and_explore, 2, ROOMY),
+        Reader("commands", valid.run, with_a_command, read_by_a_command, 1, ROOMY),
+        Reader("settings", valid.settings, spoilt_files("settings.toml"), read_settings, 150, ROOMY),
+        Reader("assignments", valid.assignments, one_file, read_assignments, 150),
+        Reader("traces", valid.traces, one_file, read_references, 15, ROOMY),
+        Reader("kit", valid.kit, one_file, read_references, 20, ROOMY),
+        Reader("tensors", valid.mine, mine_or_mapping, read_tensors, 8, ROOMY),
+        Reader("mapping", valid.only(valid.mine, "map.toml"), spoilt_files(), read_a_mapping, 100),
+        Reader("course", valid.course, spoilt_files(PROGRESS_FILE, EXERCISES[0].file), read_course, 20),
         Reader("exercise", valid.exercise, one_file, read_exercise, 0.3, ROOMY),
-        Reader("answer", valid.answer, spoilt_files(), read_answer, 80, ROOMY),
-        Reader("texts", valid.texts, spoilt_files(), read_texts, 40, ROOMY),
-        Reader("questions", questions.valid, one_file, questions.ask, 60, ROOMY),
+        Reader("answer", valid.answer, spoilt_files(), read_answer, 100, ROOMY),
+        Reader("texts", valid.texts, spoilt_files(), read_texts, 20, ROOMY),
+        Reader("questions", questions.valid, one_file, questions.ask, 80, ROOMY),
     )
 }

@@ -19,8 +19,14 @@ from .readers import READERS, Reader
 from .spoil import spoilt
 from .valid import Files
 
-EXAMPLES = int(os.environ.get("HANDGRAD_FUZZ", "50"))
+EXAMPLES = int(os.environ.get("HANDGRAD_FUZZ", "25"))
 """Of a reader with a share of 100."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is writing."""
+    monkeypatch.setattr("handgrad.files.time.sleep", lambda seconds: None)
 
 
 class Input(dict[str, bytes]):
