@@ -9,6 +9,7 @@ LONGEST = 1500
 def one_line(text: str) -> str:
     """The text as a line to read: names and values come from files, and may hold anything. Whatever does not print is
     written as an escape, and of a long text the middle is left out."""
+    # once before, so that escapes are not made of what is left out, and once after, since they are longer
     return _shortened("".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in _shortened(text)))
 
 

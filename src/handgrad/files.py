@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from typing import Any
 from .errors import ConfigError, DamagedError, HandgradError
 
 CHECKSUMS_FILE = "checksums.sha256"
+LOOKS = 10
+"""At a folder that changes all the time."""
 PART = ".part"
 """How the name of a file ends while it is being written."""
 
@@ -29,9 +32,13 @@ def require_folder(path: Path) -> None:
         raise HandgradError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a file. A `HandgradError` says why it cannot be read."""
+def read_file(path: Path, pipes: bool = False) -> bytes:
+    """The content of a file. A `HandgradError` says why it cannot be read: devices never are, which may have no end,
+    and pipes only where they are asked for, since one may be waited for."""
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (pipes and stat.S_ISFIFO(mode))):
+            raise HandgradError(f"{path}: not a file")
         return path.read_bytes()
     except OSError as error:
         known = {FileNotFoundError: "no such file", IsADirectoryError: "is a folder"}
@@ -89,6 +96,28 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     write_all({path: content.encode() if isinstance(content, str) else content})
 
 
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Write them all beside their places and flush them to the disk; then rename them, in order."""
+    parts = {path: path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}") for path in files}
+    try:
+        for path, content in files.items():
+            with naming(path), parts[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, part in parts.items():
+            with naming(path):
+                part.replace(path)
+        for folder in {path.parent for path in files}:
+            with naming(folder):
+                flush_folder(folder)
+    except BaseException:
+        for part in parts.values():
+            with contextlib.suppress(OSError):  # the error that led here is the one to tell
+                part.unlink()
+        raise
+
+
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files of a folder, and their checksums.
 
@@ -111,19 +140,21 @@ def check_together(folder: Path, names: Iterable[str] = ()) -> None:
 
 
 def check_unless_being_written(folder: Path, names: Iterable[str] = (), patience: float = 0.5) -> None:
-    """`check_together` for a reader of a folder that another process may be writing: it looks twice, and again while
-    the checksums change."""
+    """`check_together` for a reader of a folder that another process may be writing: it looks twice, and again, some
+    times, where the checksums have changed or are gone."""
     path = folder / CHECKSUMS_FILE
-    seen: bytes | None = None  # none yet: an empty list can be damaged, too
-    while path.exists():
-        listed = read_file(path)
+    if not path.exists():
+        return
+    listed = [object()]  # what was seen at each look
+    while True:
         try:
+            listed.append(path.read_bytes() if path.exists() else None)
             check_together(folder, names)
             return
-        except HandgradError:
-            if listed == seen:
-                raise
-        seen = listed
+        except (HandgradError, OSError):
+            if len(listed) > LOOKS or listed[-1] == listed[-2]:
+                check_together(folder, names)
+                return
         time.sleep(patience)
 
 
@@ -146,28 +177,6 @@ def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     if missing := set(names) - listed.keys():
         raise DamagedError(f"{path}: does not list {min(missing)}")
     return {name: listed[name] for name in names} or listed
-
-
-def write_all(files: Mapping[Path, bytes]) -> None:
-    """Write them all beside their places and flush them to the disk; then rename them, in order."""
-    parts = {path: path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}") for path in files}
-    try:
-        for path, content in files.items():
-            with naming(path), parts[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, part in parts.items():
-            with naming(path):
-                part.replace(path)
-        for folder in {path.parent for path in files}:
-            with naming(folder):
-                flush_folder(folder)
-    except BaseException:
-        for part in parts.values():
-            with contextlib.suppress(OSError):  # the error that led here is the one to tell
-                part.unlink()
-        raise
 
 
 @contextlib.contextmanager

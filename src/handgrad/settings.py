@@ -69,9 +69,13 @@ class Settings:
         return dataclasses.asdict(self)
 
     @classmethod
-    @cache
     def meanings(cls) -> dict[str, str]:
         """What each field means: the text below it in the source, as one line."""
+        return dict(cls._meanings())
+
+    @classmethod
+    @cache
+    def _meanings(cls) -> dict[str, str]:
         (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
         return {
             field.target.id: " ".join(text.value.value.split())

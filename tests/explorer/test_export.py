@@ -143,18 +143,27 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         write_page(explorer_of(model_of()), tmp_path)
 
 
+def test_a_file_that_is_no_page_stays(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(HandgradError, match=r"page.html: is there already, and no page of the explorer; "):
+        write_page(explorer_of(model_of()), path)
+    assert path.read_text(encoding="utf-8") == "mine"
+
+
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "page.html"
-    path.write_text("mine", encoding="utf-8")
+    before = "<title>handgrad explorer</title>mine"
+    path.write_text(before, encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             write_page(explorer_of(model_of()), path)
     assert [*tmp_path.iterdir()] == [path]
-    assert path.read_text(encoding="utf-8") == "mine"
+    assert path.read_text(encoding="utf-8") == before
     with pytest.raises(FileNotFoundError):
         write_page(explorer_of(model_of()), tmp_path / "nowhere" / "page.html")
     assert [*tmp_path.iterdir()] == [path]

@@ -19,7 +19,7 @@ from handgrad.training import RECORD_FILE, create_run, is_being_trained, make_re
 from ..cli.conftest import Cli
 from ..interop.folders import LLAMA, write_folder
 from . import SETTINGS, being_written, essence, is_inside_a_write, require_same, start
-from .conftest import Unbroken
+from .conftest import TEXT, Unbroken
 
 KILLS = int(os.environ.get("HANDGRAD_INTERRUPTS", "6"))
 SIGNALS = ("SIGKILL", "SIGINT", "SIGKILL", "SIGTERM")
@@ -67,7 +67,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(
             require_same(run, unbroken.essence)
             run = next(runs)
     print(f"{inside} of {kills} kills fell inside a write, {without_record} before there was a record")
-    assert 5 * inside >= kills
+    assert 10 * inside >= kills
 
 
 def going_on(run: Path, unbroken: Unbroken) -> list[str | Path]:
@@ -91,7 +91,7 @@ def wait_for_writes(process: subprocess.Popen[str], run: Path, count: int) -> No
         before = now
 
 
-@pytest.mark.parametrize("left", ["", "data.txt", ".data.txt.1-2.part", ".training.json.1-2.part", "training.json"])
+@pytest.mark.parametrize("left", ["", ".data.txt.1-2.part", ".training.json.1-2.part", "training.json"])
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     left: str, tmp_path: Path, unbroken: Unbroken, cli: Cli
 ) -> None:
@@ -104,6 +104,24 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     result = cli(*going_on(run, unbroken))
     assert (result.status, result.errors) == (0, "")
     require_same(run, unbroken.essence)
+
+
+def test_a_text_that_was_kept_is_taken_again_and_no_other_touched(
+    tmp_path: Path, unbroken: Unbroken, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a run which was killed before its record was there; not one that somebody calls so, beside a lock."""
+    monkeypatch.setattr("handgrad.training.record.read_standard_input", lambda: TEXT.encode())
+    run, own = tmp_path / "run", tmp_path / "run" / "data.txt"
+    run.mkdir()
+    (run / ".lock").touch()
+    for source, kept, status in (("-", "mine", 2), (str(own), TEXT, 2), ("-", TEXT, 0)):
+        own.write_text(kept, encoding="utf-8")
+        begin = [source if argument == unbroken.begin[2] else argument for argument in unbroken.begin]
+        result = cli(*begin, "--out", run)
+        assert result.status == status
+        assert own.read_text(encoding="utf-8") == kept
+        if status:
+            assert result.errors == f"handgrad: {run}: holds other files; a run wants a folder of its own\n"
 
 
 def test_a_text_of_somebody_else_stays(tmp_path: Path, unbroken: Unbroken, cli: Cli) -> None:

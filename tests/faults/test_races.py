@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -137,8 +138,10 @@ def test_who_looks_at_a_run_that_is_written_sees_a_whole_one(
     run, steps = tmp_path / "run", 25
     often = ["--set", f"evaluations={steps}", "--steps", str(steps)]
     pair[0].begin(tmp_path, *unbroken.begin, *often, "--out", run)
+    deadline = time.monotonic() + 200
     while not (run / "kept" / "1" / "checksums.sha256").exists():
         assert pair[0].process.poll() is None
+        assert time.monotonic() < deadline, "it has not begun"
     seen, labelled, refused = list[bytes](), list[tuple[int, bytes]](), list[str]()
     looks = ("watch run --once", "info run", "generate run --tokens 9", "evaluate run", "evaluate run/best")
     shelf = shelf_of(run / "kept" / "0", handgrad.load(run / "kept" / "0"))

@@ -7,7 +7,6 @@ or asks for more ends that process, and its input is kept.
 import faulthandler
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -34,6 +33,8 @@ from .readers import READERS
 from .valid import MEMORY
 
 BATCH = 10_000
+LEAST = 50
+"""For each reader, in runs that are long enough."""
 MEASURED = 10
 """Of so many inputs, the memory of one is measured, which takes time."""
 SECONDS, WATCHED = 60, 20
@@ -104,9 +105,10 @@ def main(
 
 
 def _jobs(names: list[str], inputs: int, seed: int) -> Iterator[Job]:
-    """Batches for each reader as its share is, by turns, so that the time left can be told."""
+    """Batches for each reader as its share is, and some for each, by turns, so that the time left can be told."""
     shares = sum(READERS[name].share for name in names)
-    left = {name: max(1, round(inputs * READERS[name].share / shares)) for name in names}
+    least = max(1, min(LEAST, inputs // 400))
+    left = {name: max(least, round(inputs * READERS[name].share / shares)) for name in names}
     number = seed * 10**9
     while left:
         for name in list(left):
@@ -137,11 +139,16 @@ def read_batch(job: Job, folder: Path, keep: Path) -> Tally:
     reader = READERS[job.reader]
     read(reader, reader.valid(), folder / "input")  # what is imported late, and made once
     with _little_address_space(), mock.patch("handgrad.files.time.sleep"):  # nobody is writing
-        return _read_batch(job, folder, keep)
+        return read_inputs(job, folder, keep)
 
 
 @contextmanager
 def _little_address_space() -> Iterator[None]:
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
     before, most = resource.getrlimit(resource.RLIMIT_AS)
     mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_SPACE, most))
@@ -151,7 +158,8 @@ def _little_address_space() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (before, most))
 
 
-def _read_batch(job: Job, folder: Path, keep: Path) -> Tally:
+def read_inputs(job: Job, folder: Path, keep: Path) -> Tally:
+    """Read them; one of each kind that breaks the promise is kept."""
     reader = READERS[job.reader]
     outcomes: list[Outcome] = []
     failures = dict[str, tuple[int, Path]]()  # how often, and where the first is

@@ -22,7 +22,7 @@ from handgrad.explorer import Explorer
 from handgrad.explorer.shelf import shelf_of
 from handgrad.files import CHECKSUMS_FILE, check_together
 from handgrad.learn.course import PROGRESS_FILE, Course
-from handgrad.learn.grading.grade import grade_file
+from handgrad.learn.grading.grade import grade_file, grade_of
 from handgrad.learn.grading.run import LIMITS, outcome_in
 from handgrad.learn.ladder import EXERCISES
 from handgrad.model import Model, Tokenizer
@@ -123,13 +123,16 @@ def with_a_command(chance: Chance, files: Files) -> Files:
 
 
 def with_checksums(files: Files) -> Files:
-    """The files that the list of checksums has, with right ones."""
-    if CHECKSUMS_FILE not in files:
-        return files
-    lines = files[CHECKSUMS_FILE].decode(errors="replace").splitlines()
-    listed = [name for name in (line.partition("  ")[2] for line in lines) if name in files]
-    checksums = "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in listed)
-    return {**files, CHECKSUMS_FILE: checksums.encode()}
+    """The files that a list of checksums has, with right ones; in each of the folders."""
+    made = dict(files)
+    for path in files:
+        if path.endswith(CHECKSUMS_FILE):
+            folder = path.removesuffix(CHECKSUMS_FILE)
+            names = [line.partition("  ")[2] for line in files[path].decode(errors="replace").splitlines()]
+            found = {name: files[folder + name] for name in names if folder + name in files}
+            lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in found.items())
+            made[path] = "".join(lines).encode()
+    return made
 
 
 # what is done with it
@@ -231,10 +234,13 @@ def read_assignments(folder: Path) -> None:
 
 
 def read_references(folder: Path) -> None:
-    for path in folder.glob("*.safetensors"):
-        with suppress(HandgradError):
-            refuse_other_files(path)
-        read_reference(path)
+    for path in folder.iterdir():
+        if path.suffix == ".safetensors":
+            with suppress(HandgradError):
+                refuse_other_files(path)
+            read_reference(path)
+        else:
+            refuse_other_files(path.with_suffix(".safetensors"))
 
 
 @cache
@@ -268,7 +274,9 @@ def read_exercise(folder: Path) -> None:
 
 
 def read_answer(folder: Path) -> None:
-    outcome_in(folder, EXERCISE, 0, LIMITS)
+    questions = EXERCISE.questions(seed=0)
+    outcome = outcome_in(folder, EXERCISE, len(questions), 0, LIMITS)
+    grade_of(EXERCISE, questions, outcome, EXERCISE.solved, EXERCISE.file, 0)
 
 
 def read_texts(folder: Path) -> None:
@@ -303,6 +311,7 @@ READERS = {
         Reader("mapping", valid.only(valid.mine, "map.toml"), spoilt_files(), read_a_mapping, 100),
         Reader("course", valid.course, spoilt_files(PROGRESS_FILE, EXERCISES[0].file), read_course, 20),
         Reader("exercise", valid.exercise, one_file, read_exercise, 0.3, ROOMY),
+        Reader("problem", valid.problem, spoilt_files("answer.json"), read_answer, 50, ROOMY),
         Reader("answer", valid.answer, spoilt_files(), read_answer, 100, ROOMY),
         Reader("texts", valid.texts, spoilt_files(), read_texts, 20, ROOMY),
         Reader("questions", questions.valid, one_file, questions.ask, 80, ROOMY),

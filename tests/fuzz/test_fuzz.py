@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from handgrad.errors import HandgradError
 
-from .__main__ import Job, read_batch
+from .__main__ import Job, read_inputs
 from .chance import Dice, Hypothesis
 from .contract import MULTIPLE, Broken, read
 from .readers import READERS, Reader
@@ -110,7 +110,7 @@ def test_a_batch_keeps_the_inputs_that_break_the_promise(tmp_path: Path, monkeyp
 
     reader = Reader("broken", lambda: {"a": b""}, lambda chance, files: {"a": bytes(chance.below(6))}, odd_ones_fail, 1)
     monkeypatch.setitem(READERS, "broken", reader)
-    tally = read_batch(Job("broken", 100, 7), tmp_path, tmp_path / "kept")
+    tally = read_inputs(Job("broken", 100, 7), tmp_path, tmp_path / "kept")
     assert (tally.inputs, tally.refused) == (100, 0)
     assert 20 < tally.values < 80
     failures = [

@@ -197,13 +197,26 @@ def exercise() -> Files:
 
 @in_a_folder
 def answer(folder: Path) -> None:
-    """What the process leaves that runs a reader's code."""
-    rows: list[Any] = [{"returned": {"items": [{"array": "a"}, {"other": "x"}], "kind": "tuple"}, "touched": None}]
-    rows += [{"returned": {"dict": {"w": {"array": "b"}}}, "touched": {"name": "x"}}]
+    """What the process leaves that runs a reader's code: the right answers."""
+    arrays, rows = dict[str, Any](), list[Any]()
+    for n, question in enumerate(EXERCISE.questions(seed=0)):
+        names = [f"{n}.{i}" for i in range(len(question.right))]
+        arrays |= dict(zip(names, question.right, strict=True))
+        items = [{"array": name} for name in names]
+        rows.append({"returned": {"items": items, "kind": "tuple"}, "touched": None})
     (folder / "answer.json").write_text(json.dumps({"answers": rows, "changed": ["f_forward"]}))
-    np.savez(folder / "answer.npz", a=np.ones((2, 3)), b=np.zeros(()))
+    np.savez(folder / "answer.npz", **arrays)
     (folder / "printed").write_bytes(b"hello\n")
     (folder / "stuck").write_text(f'File "{EXERCISE.file}", line 3')
+
+
+@in_a_folder
+def problem(folder: Path) -> None:
+    """The same, where the code raised an exception."""
+    frames = [{"line": 30, "text": "dx = dy @ w"}]
+    told = {"problem": "exception", "type": "ValueError", "message": "no", "frames": frames, "shapes": {"dy": "(2, 3)"}}
+    (folder / "answer.json").write_text(json.dumps(told))
+    (folder / "printed").write_bytes(b"")
 
 
 @in_a_folder

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -322,6 +323,38 @@ def test_who_reads_what_another_writes_looks_twice(folder: Path, monkeypatch: py
     (folder / "a.txt").write_bytes(NEW["a.txt"])  # the first of the new files has taken its place
     check_unless_being_written(folder, patience=0.25)
     assert waited == [0.25]
+
+
+def test_checksums_that_are_gone_at_the_second_look_vouch_for_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handgrad.files.time.sleep", lambda seconds: (folder / CHECKSUMS_FILE).unlink(missing_ok=True))
+    (folder / "a.txt").write_bytes(b"damaged")
+    with pytest.raises(HandgradError, match=r"checksums.sha256: no such file"):
+        check_unless_being_written(folder)
+
+
+def test_a_folder_that_changes_all_the_time_is_not_waited_for_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(1000))
+
+    def changed(seconds: float) -> None:
+        (folder / CHECKSUMS_FILE).write_text(f"{next(looks):064x}  a.txt\n")
+
+    monkeypatch.setattr("handgrad.files.time.sleep", changed)
+    (folder / "a.txt").write_bytes(b"damaged")
+    with pytest.raises(DamagedError, match=r"a.txt: differs"):
+        check_unless_being_written(folder)
+    assert next(looks) < 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_devices_and_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe"):
+        with pytest.raises(HandgradError, match=r": not a file$"):
+            read_file(path)
 
 
 def test_what_stays_damaged_is_refused_at_the_second_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

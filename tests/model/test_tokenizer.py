@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +210,15 @@ def test_a_file_on_which_the_library_panics_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(TextError, match=r"tokenizer.json: not a tokenizer file: range "):
         Tokenizer.load(path)
+
+
+def test_a_decoder_that_fails_is_told() -> None:
+    def fail(tokens: list[int]) -> str:
+        raise Exception("no such decoder")
+
+    tokenizer = Tokenizer(SimpleNamespace(decode=fail))  # type: ignore[arg-type]
+    with pytest.raises(TextError, match=r"^the tokens cannot be made a text: no such decoder$"):
+        tokenizer.decode([0, 1])
 
 
 def test_a_number_that_the_file_has_no_room_for_is_refused(tmp_path: Path) -> None:

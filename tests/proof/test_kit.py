@@ -716,6 +716,14 @@ def test_a_kit_that_is_there_is_replaced_and_what_else_lies_there_is_left(cli: C
         assert Path("it", file).read_bytes() == (kit / file).read_bytes()
 
 
+def test_a_folder_of_other_files_is_refused(cli: Cli) -> None:
+    Path("mine").mkdir()
+    Path("mine/README.md").write_text("mine", encoding="utf-8")
+    result = cli("kit", "mine", "--layers", "silu")
+    assert (result.status, result.errors) == (2, "handgrad: mine: is there already, and no kit; choose another name\n")
+    assert [path.read_text(encoding="utf-8") for path in Path("mine").iterdir()] == ["mine"]
+
+
 def test_a_file_in_the_place_of_the_folder_is_named(cli: Cli) -> None:
     Path("it").write_text("mine", encoding="utf-8")
     assert failure(cli, "it", "--layers", "linear").startswith("it: ")

@@ -677,6 +677,14 @@ def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> 
     assert names == {f"{moment}/{name}" for moment in ("mean", "mean_square") for name in parameters}
 
 
+def test_a_record_of_infinitely_many_documents_is_none(text: Path, tmp_path: Path) -> None:
+    new_run(text, tmp_path).close()
+    path = tmp_path / "training.json"
+    path.write_text(path.read_text().replace('"documents": 1,', '"documents": Infinity,'))
+    with pytest.raises(ConfigError, match=r"training.json: not the record of a run: OverflowError"):
+        read_record(tmp_path)
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -684,6 +692,9 @@ def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> 
         "[" * 5000,
         "[8]",
         '{"step": 8}',
+        '{"step": 8, "best": {"step": 9, "loss": 1.0}}',
+        '{"step": 8, "best": {"step": 8, "loss": NaN}}',
+        '{"step": 8, "best": {"step": 8, "loss": 1.0, "more": 1}}',
         *(f'{{"step": {step}, "best": null}}' for step in ("-1", "8.0", "true", "1e400", '"8"', "9223372036854775808")),
         *(
             f'{{"step": 8, "best": {best}}}'

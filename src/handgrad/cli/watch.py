@@ -82,7 +82,7 @@ def _state(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: boo
 
 
 def _duration(seconds: float) -> timedelta:
-    return timedelta(seconds=round(min(seconds, LONGEST)))
+    return timedelta(seconds=round(min(max(seconds, 0), LONGEST)))
 
 
 def _picture(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool, width: int) -> RenderableType:

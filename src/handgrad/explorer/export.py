@@ -11,6 +11,8 @@ from .explorer import Explorer, Fields
 from .stop import Stop
 from .tensors import histogram, statistics
 
+TITLE, BEGINNING = b"<title>handgrad explorer</title>", 4096
+"""What tells a page from other files, and in how many bytes of its beginning."""
 LARGEST_TENSOR = 1 << 20
 """Entries above which a tensor is left out: tables of a large vocabulary."""
 LARGEST_FILE = 64 << 20
@@ -28,6 +30,8 @@ def write_page(explorer: Explorer, path: Path, told: Callable[[str], None] = lam
 
     if path.is_dir():
         raise HandgradError(f"{path}: is a folder; the page is a file")
+    if path.is_file() and path.stat().st_size and TITLE not in path.read_bytes()[:BEGINNING]:
+        raise HandgradError(f"{path}: is there already, and no page of the explorer; choose another name")
     fields = {"text": explorer.text}
     told("the pass")
     made = explorer.at(fields, stop)

@@ -161,7 +161,7 @@ def _tokens(model: Model, traced: Trace) -> list[dict[str, Any]]:
                 "target": target,
                 "target_text": text_of(target) if counts else "",
                 "probability": plain(probabilities[n, target]) if counts else None,
-                "loss": plain(cache.logsumexp[n, 0] - logits[n, target]) if counts else None,
+                "loss": plain(cache.maximum[n, 0] - logits[n, target] + np.log(cache.total[n, 0])) if counts else None,
                 "guess_text": text_of(guess),
                 "guess_probability": plain(probabilities[n, guess]),
             }

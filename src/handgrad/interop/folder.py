@@ -64,7 +64,7 @@ def export(model: Model, path: str | PathLike[str], dtype: str | None = None) ->
     if dtype not in DTYPES:
         raise HandgradError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
     folder = Path(path)
-    _refuse_a_full_folder(folder)
+    _refuse_other_files(folder)
     family, options = write_config(model.config, model.special, dtype)
     files = {
         TOKENIZER_FILE: (model.tokenizer.to_json() + "\n").encode(),
@@ -75,13 +75,13 @@ def export(model: Model, path: str | PathLike[str], dtype: str | None = None) ->
     }
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
-        _refuse_a_full_folder(folder)
+        _refuse_other_files(folder)
         remove_parts(folder)
         write_all({folder / name: content for name, content in files.items()})  # config last: without it there is none
     return family.architectures[0]
 
 
-def _refuse_a_full_folder(folder: Path) -> None:
+def _refuse_other_files(folder: Path) -> None:
     """One that an export was broken off in is as good as empty: it has the lock still, and no config."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if LOCK_FILE in names:

@@ -31,7 +31,8 @@ def layer_norm_forward(
     """
     centred = x - row_means(x)
     variance = row_means(centred * centred)  # not |centred|²: an analytic function, so that the complex step holds
-    inverse_std = 1 / np.sqrt(variance + epsilon) + 0 * variance  # (*batch, 1); 0 · ∞ is nan: no overflow goes unseen
+    # + 0 · variance, which is nan where it overflowed: 1/∞ would make such rows 0, and nobody would know
+    inverse_std = 1 / np.sqrt(variance + epsilon) + 0 * variance  # (*batch, 1)
     x_hat = np.multiply(centred, inverse_std, out=centred)
     y = x_hat * gamma
     if beta is not None:

@@ -28,7 +28,7 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     sigmoid = np.exp(-held)
     sigmoid += 1
     np.divide(1, sigmoid, out=sigmoid)  # faster than np.reciprocal
-    y = held * sigmoid  # x is as good, but for those so large that the last of σ would still be heard
+    y = held * sigmoid  # not x: σ stops at its smallest number, and a huge x times that would be no 0
     slope = 1 - sigmoid
     slope *= y
     slope += sigmoid  # y' = σ + x σ (1 - σ) = σ + y (1 - σ)

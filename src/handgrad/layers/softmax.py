@@ -14,12 +14,6 @@ class SoftmaxCache(NamedTuple):
     total: Array
     """y = exp(z - maximum) / total. Two numbers, for in one, maximum + log(total), large scores swallow the total."""
 
-    @property
-    def logsumexp(self) -> Array:
-        """The logarithm of the denominator, as exactly as one number says it."""
-        logarithm: Array = self.maximum + np.log(self.total)
-        return logarithm
-
 
 def softmax_forward(z: Inexact[Array, "*batch N"]) -> tuple[Inexact[Array, "*batch N"], SoftmaxCache]:
     r"""Turn each row of scores into probabilities.

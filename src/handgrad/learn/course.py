@@ -121,7 +121,12 @@ class Course:
                 number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
                 kept = folder / f"{exercise.file}.{number}"
                 write_atomically(kept, read_file(path))
-            write_atomically(path, exercise.unsolved)
+            try:
+                write_atomically(path, exercise.unsolved)
+            except OSError:
+                if kept:
+                    kept.unlink()
+                raise
         return kept
 
     def _read(self) -> None:

@@ -20,6 +20,8 @@ BYTES = ByteLevel(add_prefix_space=False, use_regex=False)
 WORDS_IN_BYTES = ByteLevel(add_prefix_space=False)
 PART = 1 << 20
 """Characters that are tokenized at once, about."""
+MANY = 1 << 20
+"""Tokens, of which the numbers may have gaps."""
 REPLACEMENT = "\ufffd"
 """What stands for bytes that are no character, or not yet."""
 
@@ -72,7 +74,7 @@ class Tokenizer:
         with _refused(f"{path}: not a tokenizer file"):
             inner = tokenizers.Tokenizer.from_str(content)
         tokenizer = cls(inner)
-        if tokenizer.vocabulary > len(content):  # the library makes room for all numbers up to the highest
+        if tokenizer.vocabulary > max(MANY, len(content)):  # the library makes room for all numbers up to the highest
             raise TextError(f"{path}: not a tokenizer file: it has a token of the number {tokenizer.vocabulary - 1:,}")
         inner.no_truncation()  # some files carry that of a training run, which would cut texts in silence
         inner.no_padding()

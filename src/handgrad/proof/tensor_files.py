@@ -14,11 +14,12 @@ import safetensors.numpy
 from ..errors import ConfigError, HandgradError, WeightsError
 from ..files import parse_json_object
 from ..layers import Array
+from ..machine import memory_size
 from ..model.weights import METADATA_KEY, open_tensors
 
 SUFFIX = ".safetensors"
-MOST_UNPACKED, SMALL = 100, 1 << 26
-"""Times its own size that an npz file may take unpacked; bytes that any may."""
+USUAL_MEMORY = 1 << 33
+"""Bytes, where the system does not tell how much there is."""
 
 
 class TensorFile(NamedTuple):
@@ -62,14 +63,14 @@ def _manifest(path: Path, text: str | None) -> dict[str, Any] | None:
 
 def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an npz file. What does not have the numbers that it says it has is refused before room is made for
-    them, and so is what unpacks to far more than the file."""
+    them, and so is what unpacks to more than the memory holds."""
     if not path.is_file():
         raise HandgradError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
-                raise HandgradError(f"{path}: unpacks to {unpacked:,} bytes, too many for its size; use np.savez")
+            if unpacked > (memory_size() or USUAL_MEMORY) // 4:
+                raise HandgradError(f"{path}: unpacks to {unpacked / 1e9:.1f} GB, more than a quarter of the memory")
             for member in archive.infolist():
                 _refuse_fewer_numbers(archive, member)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -87,5 +88,5 @@ def _refuse_fewer_numbers(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         if version not in read_header:
             raise ValueError(f"{member.filename}: an array of the format {version}")
         shape, _, dtype = read_header[version](file)
-    if math.prod(shape) * dtype.itemsize > member.file_size:
+    if math.prod(shape) * dtype.itemsize > member.file_size and not dtype.hasobject:  # which NumPy refuses in its words
         raise ValueError(f"{member.filename}: an array of shape {shape} that has not so many numbers")

@@ -28,7 +28,7 @@ from ..settings import LARGEST
 from .batches import windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
-from .metrics import read_metrics
+from .metrics import is_a_number, read_metrics
 from .record import Record
 from .trainer import Trainer
 
@@ -96,17 +96,15 @@ def read_position(folder: Path) -> tuple[int, Best | None]:
     """The updates that the checkpoint in this folder has behind it, and the best evaluation among them."""
     path = folder / OPTIMIZER_FILE
     try:
-        state = parse_json_object(load_metadata(path), "what tells it")
+        state = parse_json_object(load_metadata(path), "metadata")
         step, best = state["step"], None if state["best"] is None else Best(**state["best"])
-        if not (_is_a_step(step) and (best is None or (_is_a_step(best.step) and type(best.loss) is float))):
-            raise ValueError(state)
-        return step, best
-    except (ConfigError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path}: its metadata do not tell the run's position: {error!r}") from None
-
-
-def _is_a_step(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST
+    except (ConfigError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path}: its metadata do not tell the run's position: {error}") from None
+    if not (type(step) is int and 0 <= step < LARGEST):
+        raise WeightsError(f"{path}: its metadata do not tell the run's position: {step!r} is no step")
+    if best and not (type(best.step) is int and 0 <= best.step <= step and is_a_number(best.loss)):
+        raise WeightsError(f"{path}: its metadata do not tell the run's position: {best} cannot be the best")
+    return step, best
 
 
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:

@@ -135,10 +135,11 @@ def _is_one(entry: Entry) -> bool:
     return (
         type(entry.get("step")) is int
         and 0 < entry["step"] < LARGEST
-        and all(_is_a_number(entry.get(name)) for name in numbers)
+        and all(is_a_number(entry.get(name)) for name in numbers)
         and (not evaluated or type(entry.get("sample")) is str)
     )
 
 
-def _is_a_number(value: Any) -> bool:
+def is_a_number(value: Any) -> bool:
+    """Whether it is finite, and one that floats have."""
     return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < LARGEST)

@@ -9,7 +9,15 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, HandgradError, TrainingError
-from ..files import CHECKSUMS_FILE, flush_folder, naming, remove_parts, require_folder, write_atomically
+from ..files import (
+    CHECKSUMS_FILE,
+    flush_folder,
+    naming,
+    read_file,
+    remove_parts,
+    require_folder,
+    write_atomically,
+)
 from ..model import CONFIG_FILE, Model
 from .checkpoint import FILES, PREVIOUS, Best, damage_of, load_checkpoint, newest_whole, save_checkpoint
 from .config import RECORD_FILE
@@ -168,10 +176,11 @@ def create_run(
     lock = _locked(folder)
     try:
         refuse_a_run(folder)
+        if (folder / KEPT_FILE).exists() and read_file(folder / KEPT_FILE) != data.kept:
+            raise HandgradError(f"{folder}: holds other files; a run wants a folder of its own")
         remove_parts(folder)
         try:
             record = new_record(preset, recipe, data, started)
-            (folder / KEPT_FILE).unlink(missing_ok=True)
             if data.kept is not None:
                 write_atomically(folder / KEPT_FILE, data.kept)
             write_atomically(folder / RECORD_FILE, record.to_bytes())
@@ -188,7 +197,7 @@ def create_run(
 
 
 def refuse_a_run(folder: Path) -> None:
-    """Refuse a folder in which no run can begin. One that was broken off before its record was there may have left its
+    """Refuse a folder in which no run can begin. One that was killed before its record was there may have left its
     text, beside its lock."""
     if folder.exists() and not folder.is_dir():
         raise HandgradError(f"{folder}: not a folder")

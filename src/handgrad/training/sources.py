@@ -62,7 +62,7 @@ def _read_source(source: str, glob: str | None, kept: bytes | None) -> Iterator[
     elif not source:
         raise TextError("--data: an empty path")
     elif not is_folder(source):
-        yield from _document(source, read_file(Path(source)))
+        yield from _document(source, read_file(Path(source), pipes=True))
     else:
         for path in _files(Path(source), glob):
             yield from _document(str(path), read_file(path))
@@ -76,6 +76,8 @@ def is_folder(source: str) -> bool:
 
 
 def read_standard_input() -> bytes:
+    if sys.stdin is None:
+        raise TextError(f"{names_of([STANDARD_INPUT])}: is closed")
     return sys.stdin.buffer.read()
 
 

@@ -126,7 +126,7 @@ class Trainer:
         return evaluation
 
     def _culprit(self, batches: Iterable[Batch], whole: str) -> str:
-        """The first tensor on these batches that is not finite, in words; `whole` where it is but their sum."""
+        """The first tensor on these batches that is not finite, in words; `whole` where each is."""
         with single_threaded_blas():
             return next(filter(None, (first_non_finite(self.model, batch) for batch in batches)), whole)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...errors import HandgradError
-from ...files import write_atomically
+from ...files import naming, write_atomically
 from ...learn import (
     EXERCISES,
     Exercise,
@@ -91,7 +91,8 @@ def _named(only: str) -> list[Exercise]:
 def _write(path: Path, text: str) -> None:
     content = text.encode(errors="backslashreplace")  # what students' code says may hold anything
     if path.exists() and not path.is_file():
-        path.write_bytes(content)  # /dev/stdout, say, is not to be replaced
+        with naming(path):
+            path.write_bytes(content)  # /dev/stdout, say, is not to be replaced
     else:
         write_atomically(path, content)
 

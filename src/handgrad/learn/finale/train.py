@@ -11,7 +11,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import TrainingError
+from ...errors import HandgradError, TrainingError
+from ...files import naming
 from ...layers import Array
 from ...model import Model, ModelConfig, Parameters, Tokenizer, initial_parameters, leaves, loss_backward, loss_forward
 from ...proof import relative_error
@@ -92,7 +93,8 @@ def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Tr
     }
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         work = Path(name)
-        (work / "task").write_bytes(pickle.dumps(task))
+        with naming(work / "task"):
+            (work / "task").write_bytes(pickle.dumps(task))
         with (work / "printed").open("wb") as printed:
             process = start(CHILD, course.folder.resolve(), work, stdout=subprocess.PIPE, stderr=printed)
             assert process.stdout is not None
@@ -107,6 +109,16 @@ def train(course: Course, steps: int = STEPS) -> Generator[Agreement | Step | Tr
 
 
 def _told(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Tokenizer) -> Iterator[Any]:
+    """What the process tells. Readers' code runs in it, and can say anything."""
+    try:
+        yield from _understood(lines, work, parameters, tokenizer)
+    except (HandgradError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise TrainingError(f"what the process told that ran your functions cannot be read: {error!r}") from None
+
+
+def _understood(lines: IO[bytes], work: Path, parameters: Parameters, tokenizer: Tokenizer) -> Iterator[Any]:
     for encoded in lines:
         line: dict[str, Any] = json.loads(encoded)
         if "error" in line:

@@ -70,12 +70,26 @@ class Finding(NamedTuple):
 def grade(exercise: Exercise, source: str, path: str, seed: int, limits: Limits = LIMITS) -> Grade:
     """Grade the source of a reader's file, which messages call `path`, on random cases."""
     questions = exercise.questions(seed)
-    outcome = run(exercise, source, questions, limits)
-    found = (
-        _problem(exercise, outcome, source, path)
-        or _misfit(exercise, questions, outcome)
-        or _wrong_values(exercise, questions, outcome)
-    )
+    return grade_of(exercise, questions, run(exercise, source, questions, limits), source, path, seed)
+
+
+def grade_of(
+    exercise: Exercise, questions: Sequence[Question], outcome: Outcome, source: str, path: str, seed: int
+) -> Grade:
+    """The grade, by what became of the file."""
+    try:
+        problem = _problem(exercise, outcome, source, path)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+    ) as error:  # which the code can write, too
+        raise HandgradError(f"{path}: what its process answered cannot be read: {error!r}") from None
+    if problem is None and outcome.answers is None:
+        raise HandgradError(f"{path}: what its process answered cannot be read: there are no answers")
+    found = problem or _misfit(exercise, questions, outcome) or _wrong_values(exercise, questions, outcome)
     note = ""
     if outcome.changed:
         note = f"{', '.join(outcome.changed)} is not there as it was given; your backward is graded with the given one."

@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from ...errors import HandgradError
+from ...files import naming
 from ...layers import Array
 from ...proof.tensor_files import read_npz
 from ..exercise import FOLDER, Exercise, Question, read_solved
@@ -79,18 +80,20 @@ def run(exercise: Exercise, source: str, questions: Sequence[Question], limits: 
     }
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        (folder / "task").write_bytes(pickle.dumps(task))
+        with naming(folder / "task"):
+            (folder / "task").write_bytes(pickle.dumps(task))
         with (folder / "printed").open("wb") as printed:
             status = _run_child(folder, printed, limits.seconds + STARTING)
-        return outcome_in(folder, exercise, status, limits)
+        return outcome_in(folder, exercise, len(questions), status, limits)
 
 
-def outcome_in(folder: Path, exercise: Exercise, status: int | None, limits: Limits) -> Outcome:
-    """What a reader's process left in its folder; `status` is that in which it ended, None where it took too long."""
+def outcome_in(folder: Path, exercise: Exercise, count: int, status: int | None, limits: Limits) -> Outcome:
+    """What a reader's process left in its folder, asked so many questions; `status` is that in which it ended, None
+    where it took too long."""
     text = _beginning(folder / "printed")
     if answer := _answer_in(folder):
         try:
-            return _told(answer, folder / "answer.npz", text)
+            return _told(answer, folder / "answer.npz", count, text)
         except (HandgradError, KeyError, TypeError, AttributeError) as error:  # the reader's code can write it, too
             raise HandgradError(f"{exercise.file}: what its process answered cannot be read: {error!r}") from None
     if not (folder / "stuck").exists():  # it did not come to the reader's code
@@ -109,12 +112,14 @@ def _beginning(path: Path) -> str:
     return text if len(text) <= PRINTED else text[:PRINTED] + " ... (cut)"
 
 
-def _told(answer: dict[str, Any], arrays_file: Path, printed: str) -> Outcome:
+def _told(answer: dict[str, Any], arrays_file: Path, count: int, printed: str) -> Outcome:
     """What the process wrote down."""
     answers = None
     if "answers" in answer:
         arrays = read_npz(arrays_file)
         answers = [_decoded(each["returned"], arrays) for each in answer["answers"]]
+        if len(answers) != count:
+            raise HandgradError(f"{len(answers)} answers to {count} questions")
     touched = [each["touched"] for each in answer.get("answers", [])]
     changed = [str(name) for name in answer.get("changed", [])]
     return Outcome(answers, touched, answer if "problem" in answer else {}, printed, changed)

@@ -20,7 +20,8 @@ from .cases import VARIANTS, draw_case
 
 DRAWS = 32
 """Of inputs and cotangents, over which an envelope is measured; the first is the case itself."""
-PROGRAMS = ("README.md", "kit.c", "kit_torch.py")
+PROGRAMS = ("kit.c", "kit_torch.py", "README.md")
+"""The first tells a kit from other folders."""
 
 
 def write_kit(folder: str | PathLike[str], layers: Sequence[str] = (), seed: int = 0) -> Iterator[str]:
@@ -34,6 +35,9 @@ def write_kit(folder: str | PathLike[str], layers: Sequence[str] = (), seed: int
 def _written(folder: Path, layers: Sequence[str], seed: int) -> Iterator[str]:
     if folder.exists():
         require_folder(folder)
+        others = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if others and not (folder / PROGRAMS[0]).exists():
+            raise HandgradError(f"{folder}: is there already, and no kit; choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     for program in PROGRAMS:
         write_atomically(folder / program, resources.files(__package__).joinpath(program).read_bytes())
