@@ -93,9 +93,7 @@ async def _send(method: str, path: str, headers: dict[str, Any], body: bytes) ->
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    encoded = [
-        (name.lower().encode("latin-1", "replace"), str(x).encode("latin-1", "replace")) for name, x in headers.items()
-    ]
+    encoded = [(_latin(name.lower()), _latin(str(x))) for name, x in headers.items()]
     scope = {
         "type": "http",
         "http_version": "1.1",

@@ -151,6 +151,7 @@ def test_a_blank_text_is_refused(folder: Path) -> None:
         (["texts"], "*.rs", "texts: no file in it matches '*.rs'"),
         (["texts"], "sub", "texts: no file in it matches 'sub'"),
         (["texts/none"], None, "texts/none: no file in it ends like a text (.txt, .md, .rst, ...); see --glob"),
+        (["texts"], "a" * 300, f"--glob: {'a' * 300!r}: File name too long"),
         (["texts"], "/absolute/*", "--glob: '/absolute/*': Non-relative patterns are unsupported"),
     ],
 )

@@ -85,8 +85,9 @@ def _files(folder: Path, glob: str | None) -> list[Path]:
     """The files of a folder to read. Runs within it are passed over, and, without a pattern, what is hidden (.git)."""
     try:
         paths = [path for path in folder.glob(glob or "**/*") if path.is_file()]
-    except (ValueError, NotImplementedError) as error:
-        raise TextError(f"--glob: {glob!r}: {error}") from None
+    except (ValueError, NotImplementedError, OSError) as error:  # no pattern, or a name that is too long
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TextError(f"--glob: {glob!r}: {why}") from None
     if glob is None:
         inner = ((path, path.relative_to(folder).parts) for path in paths)
         paths = [
