@@ -78,18 +78,13 @@ def grade_of(
 ) -> Grade:
     """The grade, by what became of the file."""
     try:
-        problem = _problem(exercise, outcome, source, path)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as error:  # which the code can write, too
+        found = _problem(exercise, outcome, source, path)
+        if found is None and outcome.answers is None:
+            raise ValueError("there are no answers")
+        found = found or _misfit(exercise, questions, outcome)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # which the code can write, too
         raise HandgradError(f"{path}: what its process answered cannot be read: {error!r}") from None
-    if problem is None and outcome.answers is None:
-        raise HandgradError(f"{path}: what its process answered cannot be read: there are no answers")
-    found = problem or _misfit(exercise, questions, outcome) or _wrong_values(exercise, questions, outcome)
+    found = found or _wrong_values(exercise, questions, outcome)
     note = ""
     if outcome.changed:
         note = f"{', '.join(outcome.changed)} is not there as it was given; your backward is graded with the given one."
