@@ -37,6 +37,8 @@ from handgrad.training import (
 )
 from handgrad.training.checkpoint import FILES
 
+from ..faults import flip_a_bit
+
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 20
 STEPS = 12
 SETTINGS: dict[str, Any] = {
@@ -720,12 +722,6 @@ def test_the_record_says_what_made_the_run(text: Path, tmp_path: Path) -> None:
     assert record.sources == [str(text)]
     assert record.made_by["numpy"] == np.__version__
     assert record.sha256 == read_data([str(text)]).text.sha256
-
-
-def flip_a_bit(path: Path, generator: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
-    path.write_bytes(content)
 
 
 def test_a_run_that_cannot_be_locked_is_judged_by_what_it_tells(

@@ -30,8 +30,11 @@ def write_page(explorer: Explorer, path: Path, told: Callable[[str], None] = lam
 
     if path.is_dir():
         raise HandgradError(f"{path}: is a folder; the page is a file")
-    if path.is_file() and path.stat().st_size and TITLE not in path.read_bytes()[:BEGINNING]:
-        raise HandgradError(f"{path}: is there already, and no page of the explorer; choose another name")
+    if path.is_file():
+        with path.open("rb") as file:
+            beginning = file.read(BEGINNING)
+        if beginning and TITLE not in beginning:
+            raise HandgradError(f"{path}: is there already, and no page of the explorer; choose another name")
     fields = {"text": explorer.text}
     told("the pass")
     made = explorer.at(fields, stop)

@@ -43,9 +43,10 @@ def loss_plot(entries: Sequence[Entry], title: str) -> bytes:
             x, y = _numbers(evaluated, "step"), _numbers(evaluated, "validation_loss")
             axes.plot(x, y, color="#b3261e", marker="o", markersize=4, label="on the held-out text")
             best = best_of(evaluated)
+            lowest = evaluated.index(best)
             axes.annotate(
                 f"{best['validation_loss']:.3f} nats\n{best['bits_per_character']:.3f} bits a character",
-                (x[evaluated.index(best)], y[evaluated.index(best)]),
+                (x[lowest], y[lowest]),
                 xytext=(0, 12),
                 textcoords="offset points",
                 ha="right" if best["step"] > steps[-1] / 2 else "left",
