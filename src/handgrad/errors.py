@@ -1,5 +1,6 @@
 """The errors that a user can mend. Each problem is one line that names what is wrong and where."""
 
+import errno
 from collections.abc import Iterable
 
 LONGEST = 1500
@@ -52,3 +53,16 @@ class TrainingError(HandgradError):
 
 class DamagedError(HandgradError):
     """A file that is not what was written, by its checksum."""
+
+
+def as_told(error: BaseException) -> tuple[str, int] | None:
+    """What to say of an error that a user can mend, or the system is to blame for, and the exit status; else None."""
+    if isinstance(error, HandgradError):
+        return str(error), error.exit_status
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory", 1
+    if isinstance(error, OSError):
+        why = error.strerror or str(error)
+        name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")  # a file's name is told
+        return one_line(f"{name}: {why}" if name else why), 1
+    return None

@@ -17,9 +17,14 @@ serves the others too.
 """
 
 
+def processors() -> set[int]:
+    """The numbers of the processors that this process may use; where the system does not tell, of all there are."""
+    return os.sched_getaffinity(0) if sys.platform == "linux" else set(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
     """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return len(processors())
 
 
 def memory_size() -> int | None:

@@ -31,11 +31,13 @@ def total(shards: int, order: Any) -> np.ndarray:
     return np.asarray(w_lm)
 
 
-def test_the_tree_adds_neighbours_then_neighbouring_sums() -> None:
+def test_the_tree_adds_the_halves_of_halves() -> None:
     a, b, c, d, e, f = (np.asarray(piece.w_lm) for piece in pieces(6))
-    np.testing.assert_array_equal(total(6, range(6)), ((a + b) + (c + d)) + (e + f))
+    np.testing.assert_array_equal(total(6, range(6)), ((a + b) + c) + ((d + e) + f))
     a, b, c, d, e = (np.asarray(piece.w_lm) for piece in pieces(5))
-    np.testing.assert_array_equal(total(5, range(5)), ((a + b) + (c + d)) + e)
+    np.testing.assert_array_equal(total(5, range(5)), ((a + b) + c) + (d + e))
+    a, b, c, d = (np.asarray(piece.w_lm) for piece in pieces(4))
+    np.testing.assert_array_equal(total(4, range(4)), (a + b) + (c + d))
     (a,) = (np.asarray(piece.w_lm) for piece in pieces(1))
     np.testing.assert_array_equal(total(1, range(1)), a)
 

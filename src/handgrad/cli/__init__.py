@@ -1,16 +1,17 @@
 """The command line: one file for each command, and here how all of them begin and end."""
 
-import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import __version__
-from ..errors import HandgradError, one_line
+from ..errors import HandgradError, as_told
 from ..machine import keep_freed_memory
+from ..training import launched_rank
 from .check import check
 from .compare import compare
 from .evaluate import evaluate
@@ -56,11 +57,13 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if launched_rank() and context.invoked_subcommand != "train":  # all else is done by one process, the first
+        raise typer.Exit
 
 
 def main() -> None:
@@ -68,20 +71,19 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
             stream.reconfigure(errors="replace")
+    if launched_rank():  # the first of the ranks speaks for all
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     keep_freed_memory()
     try:
         try:
             app(prog_name="handgrad")
         finally:
             _flush()
-    except HandgradError as error:
-        _fail(str(error), error.exit_status)
-    except MemoryError as error:
-        _fail(f"out of memory: {error}" if str(error) else "out of memory", 1)
-    except OSError as error:
-        why = error.strerror or str(error)
-        name = error.filename or ("standard output" if error.errno == errno.ENOSPC else "")  # a file's name is told
-        _fail(one_line(f"{name}: {why}" if name else why), 1)
+    except (HandgradError, MemoryError, OSError) as error:
+        told = as_told(error)
+        assert told is not None
+        print(f"handgrad: {told[0]}", file=sys.stderr)
+        sys.exit(told[1])
 
 
 def _flush() -> None:
@@ -95,8 +97,3 @@ def _flush() -> None:
         if isinstance(error, BrokenPipeError):  # who read it has seen enough
             sys.exit(1)
         raise
-
-
-def _fail(message: str, status: int) -> None:
-    print(f"handgrad: {message}", file=sys.stderr)
-    sys.exit(status)

@@ -20,10 +20,13 @@ from ..training import (
     DEFAULT_PRESET,
     PLOT_FILE,
     PRESETS,
+    Alone,
     Progress,
     Run,
     create_run,
     field_meanings,
+    follow,
+    join,
     make_recipe,
     names_of,
     read_data,
@@ -162,33 +165,38 @@ def train(
     it is saved at each evaluation, every minute, on Ctrl-C and at the end. There is no dropout: few passes over the
     text leave a small model nothing to overfit, and gradients without randomness can be proved.
     """
-    console = plain_console(soft_wrap=True)
-    if minutes is not None and not minutes > 0:
-        raise ConfigError(f"--minutes: {minutes:g} is not above 0")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads: {threads} is not a whole number of at least 1")
     options = {"tokenizer": tokenizer, "vocabulary": vocabulary, "steps": steps, "seed": seed, "shards": shards}
-    settings = dict(map(read_assignment, set_ or []))
-    settings |= {name: value for name, value in options.items() if value is not None}
-    if config is not None and resume is None:
-        plan = read_plan(config)  # its settings stand in for the preset's, those of the command line for both
-        preset = plan.preset if preset is None else preset
-        data = plan.data if data is None else data
-        glob = plan.glob if glob is None else glob
-        settings = plan.settings | settings
-    if fields:
-        _show_fields(console, init, preset, settings)
-        return
-    if resume is not None:
-        refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
-        if given := [name for name, value in refused.items() if value is not None]:
-            raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
-        run = _resumed(resume, settings, data or [], threads)
-    else:
-        run = _created(out, init, preset, settings, data, glob, threads)
-    with run:
-        _show_start(run, console)
-        _train(run, minutes, console)
+    with join() as ranks:
+        if ranks.rank:
+            follow(ranks, threads)
+            return
+        if minutes is not None and not minutes > 0:
+            raise ConfigError(f"--minutes: {minutes:g} is not above 0")
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads: {threads} is not a whole number of at least 1")
+        console = plain_console(soft_wrap=True)
+        settings = dict(map(read_assignment, set_ or []))
+        settings |= {name: value for name, value in options.items() if value is not None}
+        if config is not None and resume is None:
+            plan = read_plan(config)  # its settings stand in for the preset's, those of the command line for both
+            preset = plan.preset if preset is None else preset
+            data = plan.data if data is None else data
+            glob = plan.glob if glob is None else glob
+            settings = plan.settings | settings
+        if fields:
+            _show_fields(console, init, preset, settings)
+            return
+        if resume is not None:
+            refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
+            if given := [name for name, value in refused.items() if value is not None]:
+                raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
+            run = _resumed(resume, settings, data or [], threads, ranks)
+        else:
+            run = _created(out, init, preset, settings, data, glob, threads, ranks)
+        with run:
+            ranks.advise(f"; {run.folder} keeps what was saved. Go on with:  handgrad train --resume {run.folder}")
+            _show_start(run, console)
+            _train(run, minutes, console)
 
 
 def _created(
@@ -199,8 +207,11 @@ def _created(
     data: list[str] | None,
     glob: str | None,
     threads: int | None,
+    ranks: Alone,
 ) -> Run:
     """A new run."""
+    if ranks.size > 1:
+        settings = {"shards": ranks.size * (threads or ranks.cores)} | settings
     if out is not None:
         refuse_a_run(out)
     if init is not None and preset is not None:
@@ -210,14 +221,14 @@ def _created(
     recipe = recipe_for(started[1], settings) if started else make_recipe(settings, preset)
     text = read_data(data or [], glob)
     try:
-        return create_run(out, preset, recipe, text, threads, started)
+        return create_run(out, preset, recipe, text, threads, started, ranks)
     except TextError as error:
         raise TextError(f"{names_of(data or [])}: {error}") from None
 
 
-def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None) -> Run:
+def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None, ranks: Alone) -> Run:
     """The run of a folder. Settings may be repeated, but not changed: they are what makes it the same run."""
-    run = resume_run(folder, data, threads)
+    run = resume_run(folder, data, threads, ranks)
     try:
         recorded = run.record.recipe.to_dict()
         for name, value in settings.items():
@@ -245,6 +256,8 @@ def _show_start(run: Run, console: Console) -> None:
         f"{len(corpus.training):,} tokens to learn from, {len(corpus.validation.tokens):,} held out; "
         f"run in {run.folder}"
     )
+    if (size := run.trainer.ranks.size) > 1:
+        console.print(f"{size} ranks, {run.trainer.threads} thread{'s' * (run.trainer.threads > 1)} each")
     if run.step:
         console.print(f"going on after step {run.step:,} of {config.steps:,}")
     else:

@@ -80,6 +80,11 @@ class Tokenizer:
         inner.no_padding()
         return tokenizer
 
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        """What `to_json` wrote."""
+        return cls(tokenizers.Tokenizer.from_str(text))
+
     def to_json(self) -> str:
         return self.inner.to_str(pretty=True)
 

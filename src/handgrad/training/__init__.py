@@ -5,11 +5,13 @@ from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position
 from .config import RECORD_FILE, TrainingConfig
 from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
+from .follow import follow
 from .memory import Memory, memory
 from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
 from .presets import DEFAULT_PRESET, PRESETS
+from .ranks import Alone, join, launched_rank
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
@@ -26,6 +28,7 @@ __all__ = [
     "PREVIOUS",
     "RECORD_FILE",
     "AdamW",
+    "Alone",
     "Batch",
     "Best",
     "Corpus",
@@ -49,10 +52,13 @@ __all__ = [
     "evaluate",
     "evaluations",
     "field_meanings",
+    "follow",
     "follow_metrics",
     "fresh_trainer",
     "is_being_trained",
+    "join",
     "kept_models",
+    "launched_rank",
     "learning_rate",
     "make_corpus",
     "make_recipe",

@@ -17,8 +17,10 @@ class Batch(NamedTuple):
     targets: Array
 
 
-def training_batch(tokens: Integer[Array, "N"], context: int, size: int, seed: int, step: int) -> Batch:
-    """The batch of update `step`, counted from 1: a function of its arguments alone.
+def training_batch(
+    tokens: Integer[Array, "N"], context: int, size: int, seed: int, step: int, rows: slice = slice(None)
+) -> Batch:
+    """The batch of update `step`, counted from 1: a function of its arguments alone; or some rows of it.
 
     An epoch is one pass over the text, cut into windows side by side, in a random order and each once. Where the first
     window begins is random too, so that the cuts fall elsewhere in each epoch; less than two windows' tokens at the
@@ -26,7 +28,7 @@ def training_batch(tokens: Integer[Array, "N"], context: int, size: int, seed: i
     end one and begin the next.
     """
     count = windows_per_epoch(len(tokens), context)
-    places = np.arange((step - 1) * size, step * size)
+    places = np.arange((step - 1) * size, step * size)[rows]
     starts = np.array([_starts(len(tokens), context, seed, int(place // count))[place % count] for place in places])
     windows = tokens[starts[:, None] + np.arange(context + 1)]  # (B, T + 1)
     return Batch(windows[:, :-1], windows[:, 1:])

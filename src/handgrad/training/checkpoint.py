@@ -9,6 +9,7 @@ a run is a function of its record, going on from either leads to the same bytes.
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from .batches import windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import SplitText, make_corpus
 from .metrics import is_a_number, read_metrics
+from .ranks import Alone
 from .record import Record
 from .trainer import Trainer
 
@@ -50,7 +52,7 @@ def save_checkpoint(folder: Path, record: Record, trainer: Trainer, best: Best |
     files = {
         **trainer.model.files(),
         RECORD_FILE: record.to_bytes(),
-        OPTIMIZER_FILE: tensors_to_bytes(trainer.optimizer.state, state),
+        OPTIMIZER_FILE: tensors_to_bytes(trainer.state(), state),
     }
     if damage_of(folder) is None:
         _keep(folder)
@@ -81,14 +83,16 @@ def damage_of(folder: Path, files: Sequence[str] = FILES) -> str | None:
         return str(error)
 
 
-def load_checkpoint(folder: Path, record: Record, text: SplitText, threads: int | None) -> tuple[Trainer, Best | None]:
+def load_checkpoint(
+    folder: Path, record: Record, text: SplitText, threads: int | None, ranks: Alone | None = None
+) -> tuple[Trainer, Best | None]:
     """The trainer as it was when it was saved."""
     model = load(folder)
     training = record.recipe.training
     corpus = make_corpus(text, model.tokenizer, training.sequence(model.config.context))
-    trainer = Trainer(model, corpus, training, threads)
-    load_tensors(folder / OPTIMIZER_FILE, trainer.optimizer.state)
-    trainer.optimizer.steps, best = read_position(folder)
+    trainer = Trainer(model, corpus, training, threads, ranks)
+    steps, best = read_position(folder)
+    trainer.go_on(steps, partial(load_tensors, folder / OPTIMIZER_FILE))
     return trainer, best
 
 

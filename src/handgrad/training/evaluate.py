@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import chain, islice, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..machine import cores, single_threaded_blas
 from ..model import Model, loss_forward
 from .batches import Batch, consecutive_batches
 from .corpus import Passage, tokenize
+from .ranks import Alone
 
 EVALUATION_BATCH = 8
 LONGEST_WINDOW = 1024
@@ -51,10 +53,18 @@ class Evaluation(NamedTuple):
         return self.bits / max(1, self.passage.bytes)
 
 
-def mean_loss(model: Model, passage: Passage, pool: Executor, window: int, told: Told = _nobody) -> float:
+def mean_loss(
+    model: Model,
+    passage: Passage,
+    pool: Executor,
+    window: int,
+    told: Told = _nobody,
+    ranks: Alone | None = None,
+) -> float:
     """Nats a token over the passage, cut into windows of so many tokens, of which each begins without a past.
 
-    `told` hears how many tokens are done, and how many there are, again and again.
+    The ranks deal out the batches among them, and all have the result. `told` hears how many tokens this one has done,
+    and how many there are, again and again.
     """
 
     def total(batch: Batch) -> tuple[float, int]:
@@ -62,14 +72,16 @@ def mean_loss(model: Model, passage: Passage, pool: Executor, window: int, told:
             loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
         return float(loss) * batch.targets.size, batch.targets.size
 
-    done, totals = 0, 0.0
+    ranks = ranks or Alone()
+    done, totals = 0, list[float]()
     batches = consecutive_batches(passage.tokens, window, EVALUATION_BATCH)
     with single_threaded_blas():
-        for part, count in pool.map(total, batches):
-            totals += part
+        for part, count in pool.map(total, islice(batches, ranks.rank, None, ranks.size)):
+            totals.append(part)
             done += count
             told(done, len(passage.tokens) - 1)
-    return totals / (len(passage.tokens) - 1)
+    in_turn = zip_longest(*(found.tolist() for found in ranks.gather(np.array(totals))), fillvalue=0.0)
+    return float(sum(chain.from_iterable(in_turn))) / (len(passage.tokens) - 1)
 
 
 def evaluate(model: Model, text: str, told: Told = _nobody, window: int | None = None) -> Evaluation:

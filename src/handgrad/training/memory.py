@@ -11,6 +11,7 @@ from ..machine import memory_size
 from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
 from .optimizers import OPTIMIZERS
+from .ranks import Alone
 
 LONGEST = 1024
 """Positions of a forward pass that is only counted; beyond, what it keeps grows in proportion."""
@@ -63,9 +64,11 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     )
 
 
-def refuse_what_does_not_fit(model: Model, config: TrainingConfig) -> None:
+def refuse_what_does_not_fit(model: Model, config: TrainingConfig, ranks: Alone) -> None:
     """The system may end a process that asks for more than there is, and no line would say why."""
-    needed, there = memory(model, config).training, memory_size()
+    whole, there = memory(model, config), memory_size()
+    each = whole.weights + whole.gradients + (whole.moments + whole.activations) // ranks.size
+    needed = ranks.neighbours * each
     if there is not None and needed > there:
         raise ConfigError(
             f"batch: {config.batch} sequences of {config.sequence(model.config.context)} need about "

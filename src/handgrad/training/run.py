@@ -25,6 +25,7 @@ from .memory import refuse_what_does_not_fit
 from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
+from .ranks import Alone
 from .recipe import Recipe
 from .record import KEPT_FILE, Data, Record, init_of, load_init, new_record, read_data_again, read_record, versions
 from .trainer import Progress, Trainer, fresh_trainer
@@ -162,14 +163,15 @@ def create_run(
     data: Data,
     threads: int | None = None,
     init: tuple[Path, Model] | None = None,
+    ranks: Alone | None = None,
 ) -> Run:
     """A fresh run in a folder that holds none: the next free one of runs/1, runs/2, ... where none is given.
 
     `init`: a model to start from, which is trained in place, and its folder.
     """
     started = init_of(*init) if init else None
-    trainer = fresh_trainer(recipe, data.text, threads, init[1] if init else None)
-    refuse_what_does_not_fit(trainer.model, trainer.config)
+    trainer = fresh_trainer(recipe, data.text, threads, init[1] if init else None, ranks)
+    refuse_what_does_not_fit(trainer.model, trainer.config, trainer.ranks)
     folder = folder or _next_free_folder()
     refuse_a_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +211,9 @@ def refuse_a_run(folder: Path) -> None:
         raise HandgradError(f"{folder}: holds other files; a run wants a folder of its own")
 
 
-def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = None) -> Run:
+def resume_run(
+    folder: Path, sources: Sequence[str] = (), threads: int | None = None, ranks: Alone | None = None
+) -> Run:
     """The run in this folder, as it was at its last whole checkpoint; `sources`: where its text has moved to."""
     require_folder(folder)
     if not any((folder / name).exists() for name in (RECORD_FILE, PREVIOUS)):
@@ -229,10 +233,10 @@ def resume_run(folder: Path, sources: Sequence[str] = (), threads: int | None = 
         record = record._replace(sources=data.sources)
         if checkpoint is None:  # broken off before the first one: from the beginning
             init = load_init(record.init) if record.init else None
-            run = Run(folder, record, fresh_trainer(record.recipe, data.text, threads, init), lock)
+            run = Run(folder, record, fresh_trainer(record.recipe, data.text, threads, init, ranks), lock)
             run.save()
             return run
-        trainer, best = load_checkpoint(checkpoint, record, data.text, threads)
+        trainer, best = load_checkpoint(checkpoint, record, data.text, threads, ranks)
         run = Run(folder, record, trainer, lock, best, saved=True)
         if damage is not None:
             run.notes.append(f"{damage}; going on from the checkpoint before it")

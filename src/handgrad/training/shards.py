@@ -1,11 +1,13 @@
-"""The gradient of a batch, from those of its shards: summed in an order that no thread can change."""
+"""The gradient of a batch, from those of its shards: summed in an order that neither threads nor ranks can change."""
 
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ..layers import Array
 from ..model import GPTParameters, join_parts, leaves
 
 Gradients = tuple[Any, ...]
@@ -15,15 +17,15 @@ Gradients = tuple[Any, ...]
 class GradientSum:
     """Adds up what shards find, part by part as it comes, by a fixed tree of pairs.
 
-    Neighbours are added, then neighbouring sums, and so on: ((0 + 1) + (2 + 3)) + (4 + 5). Whoever brings the second of
-    two adds them, always into the left one; so the threads decide who adds, and when, but not what. A gradient waits
-    only for its neighbour's: where all shards are worked on side by side, little more than one gradient exists. Where
-    they come one after the other, 1 + log2(shards) do at most, rounded up.
+    The shards are halved, and the halves again: the sum of six is ((0 + 1) + 2) + ((3 + 4) + 5). Whoever brings the
+    second of two adds them, always into the left one; so the threads decide who adds, and when, but not what. A
+    gradient waits only for its neighbour's: where all shards are worked on side by side, little more than one gradient
+    exists. Where they come one after the other, 1 + log2(shards) do at most, rounded up.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Gradients] = {}
-        self._squares: dict[str, float] = {}
+        self._sums: dict[str, Any] = {}
+        self._squares: dict[str, Array] = {}
         self._lock = threading.Lock()
         self._shards = 0
         self._waiting: dict[tuple[str, int, int], Gradients] = {}
@@ -35,20 +37,23 @@ class GradientSum:
 
     def add(self, shard: int, part: str, gradients: Gradients) -> None:
         """Hand over a shard's gradients of a part; they belong to the sum from now on, which writes to them."""
-        first, size = shard, 1  # the shards whose sum they are
-        while size < self._shards:
-            left = first // (2 * size) * (2 * size)
-            if left + size < self._shards:  # there is a neighbour
-                other = left + size if first == left else left
-                with self._lock:
-                    neighbour = self._waiting.pop((part, other, size), None)
-                    if neighbour is None:
-                        self._waiting[part, first, size] = gradients
-                        return
-                gradients = _add(gradients, neighbour) if first == left else _add(neighbour, gradients)
-            first, size = left, 2 * size
+        for left, right in reversed([*_pairs_above(shard, 0, self._shards)]):
+            mine, other = (left, right) if shard < right[0] else (right, left)
+            with self._lock:
+                neighbour = self._waiting.pop((part, *other), None)
+                if neighbour is None:
+                    self._waiting[part, *mine] = gradients
+                    return
+            gradients = _add(gradients, neighbour) if mine == left else _add(neighbour, gradients)
+        self._whole(part, gradients)
+
+    def _whole(self, part: str, gradients: Gradients) -> None:
+        """All shards' sum of a part is there."""
         self._sums[part] = _add(self._sums[part], gradients) if part in self._sums else gradients
-        self._squares[part] = sum(float(np.vdot(leaf, leaf)) for leaf in leaves(self._sums[part]))
+        self._squares[part] = squares(leaves(self._sums[part]))
+
+    def finish(self) -> None:
+        """Wait for what is still to come, once all shards have been handed over."""
 
     @property
     def tree(self) -> GPTParameters:
@@ -57,7 +62,26 @@ class GradientSum:
     @property
     def norm(self) -> float:
         """Of all gradients together."""
-        return math.sqrt(sum(self._squares[part] for part in sorted(self._squares)))
+        return norm_of([self._squares[part] for part in sorted(self._squares)])
+
+
+def squares(tensors: Iterator[Array]) -> Array:
+    """The sum of squares of each row. A row is summed in one place wherever it is, so that no bit of a norm depends on
+    who has which rows."""
+    return np.concatenate([np.empty(0), *(np.atleast_1d(np.vecdot(x, x)) for x in tensors)])
+
+
+def norm_of(rows: list[Array]) -> float:
+    """The norm of all numbers, from the sums of squares of their rows, in this order."""
+    return math.sqrt(np.concatenate(rows).sum())
+
+
+def _pairs_above(shard: int, first: int, count: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The pairs of halves, each as its first shard and how many it has, that lead from the root to this shard."""
+    while count > 1:
+        half = (count + 1) // 2
+        yield (first, half), (first + half, count - half)
+        first, count = (first, half) if shard < first + half else (first + half, count - half)
 
 
 def _add(left: Gradients, right: Gradients) -> Gradients:

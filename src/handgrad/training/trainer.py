@@ -2,16 +2,16 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import TrainingError
-from ..layers import IGNORE_INDEX
-from ..machine import cores, keep_freed_memory, single_threaded_blas
+from ..errors import ConfigError, TrainingError
+from ..layers import IGNORE_INDEX, Array
+from ..machine import keep_freed_memory, single_threaded_blas
 from ..model import (
     GPTParameters,
     Model,
@@ -26,6 +26,7 @@ from .evaluate import EVALUATION_BATCH, Evaluation, mean_loss
 from .nonfinite import first_non_finite
 from .optimizers import OPTIMIZERS, Update, in_order
 from .presets import DEFAULT_PRESET
+from .ranks import Alone
 from .recipe import Recipe, make_recipe
 from .schedule import learning_rate
 from .shards import GradientSum
@@ -59,21 +60,34 @@ class Trainer:
     numbers depend on how many shards there are, but not on the number of threads or on which is first.
     """
 
-    def __init__(self, model: Model, corpus: Corpus, config: TrainingConfig, threads: int | None = None) -> None:
-        """`threads`: how many work at once; where not given, as many as there are shards and cores.
+    def __init__(
+        self,
+        model: Model,
+        corpus: Corpus,
+        config: TrainingConfig,
+        threads: int | None = None,
+        ranks: Alone | None = None,
+    ) -> None:
+        """`threads`: how many work at once; where not given, as many as there are shards and cores. `ranks`: this
+        process among those that train together.
 
         From here on the process keeps the memory that it frees: see `machine.keep_freed_memory`.
         """
         keep_freed_memory()
+        self.ranks = ranks or Alone()
+        self._refuse_unequal_blocks(config)
         self.model = model
         self.corpus = corpus
         self.config = config
         self.length = config.sequence(model.config.context)
         """Tokens in a sequence."""
-        self.optimizer = OPTIMIZERS[config.optimizer](model.parameters, config)
+        kind = OPTIMIZERS[config.optimizer]
+        self.optimizer = kind(self.ranks.own(model.parameters, kind), config)
         self.seconds = 0.0
-        self._threads = threads or min(config.shards, cores())
-        self._pool = ThreadPoolExecutor(self._threads)
+        self.threads = threads or min(len(self.ranks.block(config.shards)), self.ranks.cores)
+        self._pool = ThreadPoolExecutor(self.threads)
+        self._map: Callable[..., Iterable[Any]] = self._pool.map if self.threads > 1 else map
+        self.ranks.begin(lambda: (model.config, model.tokenizer.to_json(), corpus, config))
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
@@ -94,21 +108,48 @@ class Trainer:
 
     def step(self) -> Progress:
         """One update on the next batch."""
-        step = self.optimizer.steps + 1
-        config = self.config
+        step, config = self.optimizer.steps + 1, self.config
         rate = learning_rate(step, config)
-        batch = training_batch(self.corpus.training, self.length, config.batch, config.seed, step)
-        loss, gradients, norm = self.batch_gradients(batch)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            whole = f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
-            raise TrainingError(f"step {step}: {self._culprit([batch], whole)}; the learning rate was {rate:.2g}")
-        self.optimizer.step(gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
+
+        def read(rows: slice = slice(None)) -> Batch:
+            return training_batch(self.corpus.training, self.length, config.batch, config.seed, step, rows)
+
+        with self.ranks.together("step"):
+            loss, gradients = self._sum(read, config.batch, config.batch * self.length)
+            norm = gradients.norm
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                whole = f"the norm of the gradients became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
+                raise TrainingError(f"step {step}: {self._culprit([read()], whole)}; the learning rate was {rate:.2g}")
+            self.ranks.update(self.optimizer, gradients, rate, min(1.0, config.clip / (norm + 1e-6)), self._share)
         return Progress(step, loss, norm, rate, self.seconds, 0.0)
 
     def evaluate(self) -> Evaluation:
         """The loss over the whole held-out text."""
-        loss = mean_loss(self.model, self.corpus.validation, self._pool, self.length)
+        with self.ranks.together("evaluate"):
+            loss = mean_loss(self.model, self.corpus.validation, self._pool, self.length, ranks=self.ranks)
         return Evaluation(loss, self.corpus.validation)
+
+    def state(self) -> Mapping[str, Array]:
+        """All that the optimizer keeps, from all ranks."""
+        with self.ranks.together("state"):
+            return self.ranks.collect(self.optimizer)
+
+    def go_on(self, steps: int = 0, read: Callable[[Mapping[str, Array]], None] = lambda _: None) -> None:
+        """Go on after so many steps, with the state of the optimizer that is read into these arrays."""
+        state = self.ranks.whole(self.optimizer)
+        read(state)
+        self.optimizer.steps = steps
+        with self.ranks.together("go_on"):
+            self.ranks.deal(self.optimizer, state)
+
+    def _refuse_unequal_blocks(self, config: TrainingConfig) -> None:
+        for shards in _cut(config.batch, config):
+            if len(shards) % self.ranks.size:
+                rows = shards[-1].stop - shards[0].start
+                raise ConfigError(
+                    f"shards: {rows} sequences in {len(shards)} shards cannot be shared equally by {self.ranks.size} "
+                    "ranks; as many shards and sequences as ranks, or a multiple, can"
+                )
 
     def _is_evaluated(self, step: int) -> bool:
         """Whether this is one of the steps that cut the run into `evaluations` parts of equal length, rounded."""
@@ -136,24 +177,38 @@ class Trainer:
         The mean is over all targets that count in the batch, whatever part of it they are in: their number is known
         before the first part is worked on.
         """
-        batches = [_split(part, self.config.shards) for part in _split(batch, self.config.accumulation)]
-        counted = [[int(np.count_nonzero(shard.targets != IGNORE_INDEX)) for shard in shards] for shards in batches]
-        total = max(1, sum(map(sum, counted)))
-        loss, gradients = 0.0, GradientSum()
-        with single_threaded_blas():
-            for shards, numbers in zip(batches, counted, strict=True):
-                gradients.begin(len(shards))
-                shares = [number / total for number in numbers]
-                loss += sum(self._pool.map(self._shard, range(len(shards)), shards, shares, repeat(gradients)))
+
+        def read(rows: slice) -> Batch:
+            return Batch(batch.tokens[rows], batch.targets[rows])
+
+        loss, gradients = self._sum(read, len(batch.tokens), int(np.count_nonzero(batch.targets != IGNORE_INDEX)))
         return loss, gradients.tree, gradients.norm
+
+    def _sum(self, read: Callable[[slice], Batch], rows: int, targets: int) -> tuple[float, GradientSum]:
+        """The mean loss of a batch of so many rows and targets that count, and its gradients; each rank reads its own
+        rows."""
+        gradients, losses, blocks = self.ranks.gradients(), list[float](), list[int]()
+        with single_threaded_blas():
+            for shards in _cut(rows, self.config):
+                block = self.ranks.block(len(shards))
+                gradients.begin(len(block))
+                mine = map(read, shards[block.start : block.stop])
+                losses += self._map(self._shard, range(len(block)), mine, repeat(targets), repeat(gradients))
+                blocks.append(len(block))
+            gradients.finish()
+        everybodys = (np.split(found, np.cumsum(blocks)[:-1]) for found in self.ranks.gather(np.array(losses)))
+        loss = sum(sum(np.concatenate(part).tolist()) for part in zip(*everybodys, strict=True))
+        return float(loss), gradients
 
     def _share(self, updates: Sequence[Update]) -> None:
         """Each thread has its part from the beginning: to hand over updates one by one takes longer than they do."""
-        for _ in self._pool.map(in_order, (updates[n :: self._threads] for n in range(self._threads))):
+        for _ in self._map(in_order, (updates[n :: self.threads] for n in range(self.threads))):
             pass
 
-    def _shard(self, number: int, shard: Batch, share: float, gradients: GradientSum) -> float:
-        """A shard's part of the batch's mean loss, and of the gradients: its own, times its share of the batch."""
+    def _shard(self, number: int, shard: Batch, targets: int, gradients: GradientSum) -> float:
+        """A shard's part of the mean loss of a batch of so many targets, and of the gradients: its own, times its share
+        of the targets."""
+        share = int(np.count_nonzero(shard.targets != IGNORE_INDEX)) / max(1, targets)
         with np.errstate(all="ignore"):
             loss, cache = loss_forward(*shard, self.model.parameters.tree, self.model.config)
             found = loss_backward_parts(np.asarray(share, loss.dtype), cache)
@@ -164,10 +219,15 @@ class Trainer:
         return float(loss) * share
 
 
-def _split(batch: Batch, count: int) -> list[Batch]:
-    """The batch in so many parts, or as many as it has sequences."""
-    count = min(count, len(batch.tokens))
-    return [Batch(*parts) for parts in zip(*(np.array_split(part, count) for part in batch), strict=True)]
+def _cut(rows: int, config: TrainingConfig) -> list[list[slice]]:
+    """The rows of a batch in parts that are worked off one after the other, and each part's in shards; at most as many
+    as there are rows."""
+
+    def pieces(rows: range, count: int) -> list[range]:
+        return [range(part[0], part[-1] + 1) for part in np.array_split(rows, min(count, len(rows)))]
+
+    parts = (pieces(part, config.shards) for part in pieces(range(rows), config.accumulation))
+    return [[slice(shard.start, shard.stop) for shard in part] for part in parts]
 
 
 def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None = None, **settings: Any) -> Trainer:
@@ -175,7 +235,13 @@ def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None 
     return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
 
 
-def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None, init: Model | None = None) -> Trainer:
+def fresh_trainer(
+    recipe: Recipe,
+    text: SplitText,
+    threads: int | None = None,
+    init: Model | None = None,
+    ranks: Alone | None = None,
+) -> Trainer:
     """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides; or a model to
     start from, whose weights are trained in place."""
     if init is not None:
@@ -185,4 +251,4 @@ def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None, i
         config = recipe.model(tokenizer.vocabulary)
         model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
     corpus = make_corpus(text, model.tokenizer, recipe.training.sequence(model.config.context))
-    return Trainer(model, corpus, recipe.training, threads)
+    return Trainer(model, corpus, recipe.training, threads, ranks)

@@ -1,5 +1,6 @@
 """What the optimizers have in common: a state that checkpoints keep, and work that threads can share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from ...layers import Array
 from ...machine import single_threaded_blas
-from ...model import GPTParameters, Parameters, Shape, leaves
+from ...model import GPTParameters, Shape, leaves
 from ..config import TrainingConfig
 
 Update = Callable[[], None]
@@ -23,18 +24,29 @@ def in_order(updates: Sequence[Update]) -> None:
 class Optimizer(ABC):
     """Updates parameters in place, from their gradients and from what it keeps of earlier ones."""
 
-    def __init__(self, parameters: Parameters, config: TrainingConfig) -> None:
+    def __init__(self, parameters: Mapping[str, Array], config: TrainingConfig) -> None:
         self.parameters = parameters
         self.config = config
         self.steps = 0
         shapes = self.state_shapes({name: tensor.shape for name, tensor in parameters.items()})
-        self.state = {name: np.zeros(shape, parameters.flat.dtype) for name, shape in shapes.items()}
+        (dtype,) = {tensor.dtype for tensor in parameters.values()} or {np.dtype(np.float32)}
+        self.state = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
         """All that a step depends on besides the weights and its number; 0 in the beginning."""
 
     @staticmethod
     @abstractmethod
     def state_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         """What is kept for parameters of these shapes: the tensors of `state`, by name."""
+
+    @staticmethod
+    def has_one_owner(name: str, shape: Shape) -> bool:
+        """Whether the update of a parameter takes the whole of it at once."""
+        return False
+
+    @staticmethod
+    def cost(name: str, shape: Shape) -> float:
+        """About how long the update of a parameter takes; a number in AdamW is 1."""
+        return math.prod(shape)
 
     @abstractmethod
     def updates(
@@ -53,7 +65,16 @@ class Optimizer(ABC):
 
         Its parts know nothing of each other: `share` may give them to threads, and no bit changes.
         """
-        named = dict(zip(self.parameters, leaves(gradients), strict=True))
-        with single_threaded_blas():  # on several threads Muon's products would round differently
-            share(list(self.updates(named, self.steps + 1, learning_rate, scale)))
+        self.update(dict(zip(self.parameters, leaves(gradients), strict=True)), learning_rate, scale, share)
         self.steps += 1
+
+    def update(
+        self,
+        gradients: Mapping[str, Array],
+        learning_rate: float,
+        scale: float,
+        share: Callable[[Sequence[Update]], None],
+    ) -> None:
+        """What the update under way does to these parameters."""
+        with single_threaded_blas():  # on several threads Muon's products would round differently
+            share(list(self.updates(gradients, self.steps + 1, learning_rate, scale)))

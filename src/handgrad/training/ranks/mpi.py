@@ -1,0 +1,219 @@
+"""Several processes that train together: the ranks of MPI, by mpi4py.
+
+Rank 0 leads: it has the run's folder, tells the others what comes next, and does it with them; they follow. Each works
+on a block of the shards, and owns a portion of each part of the model. A step:
+
+1. The backward pass comes down on each rank. As soon as its shards' sum of a part is there, it goes to the part's
+   owners, while the pass goes on below: a non-blocking all-to-all. Each owner adds what comes by the upper part of the
+   tree, so that all is summed as in one process, bit for bit.
+2. The norm of all gradients is made of the squares of each row, by the row's owner.
+3. Each owner updates its portion, part by part, while those that are updated travel to everybody: an all-gather.
+
+A rank sends (ranks - 1) / ranks of the gradient, and as much of the weights; less is not possible. The all-to-all is
+made of messages: MPICH's own for unequal counts (Ialltoallv) moves 16 KB whenever it is polled, a message all at once.
+"""
+
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from traceback import format_exception
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from ...errors import TrainingError, as_told
+from ...layers import Array
+from ...machine import processors
+from ...model import Parameters, Shape, leaves
+from ..optimizers import Optimizer
+from ..shards import Gradients
+from .alone import BEGIN, Alone, Share
+from .exchange import Exchange, SharedSum
+from .lifeline import Lifeline, start_watching
+from .ownership import Ownership, share_out
+
+Move = Callable[[Array, int, int], MPI.Request]
+END = "end"
+SPINS = 100
+"""Polls before a rank that waits naps between them: some tenths of a millisecond."""
+NAPS = 5e-5, 1e-3
+"""The first, and the longest, in seconds."""
+LOOK_EVERY = 0.1
+"""Seconds of waiting after which it is asked whether a rank was lost."""
+
+
+class Ranks(Alone):
+    """A rank, and what it does with the others: all of them the same, in the same order."""
+
+    def __init__(self, world: MPI.Comm) -> None:
+        self._world = world
+        self.rank, self.size = world.rank, world.size
+        machine = world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.neighbours = machine.size
+        self._processors = len(set().union(*machine.allgather(processors())))
+        address = start_watching(self.neighbours == self.size) if self.rank == 0 else None
+        self._lifeline = Lifeline(world.bcast(address), self.rank)
+        self._lock = threading.Lock()
+        """Threads call MPI one at a time."""
+        self._together = False
+        """Whether the ranks are amid something, and would wait for each other."""
+        self._flat = np.empty(0, np.float32)
+        self.ownership = Ownership({}, {})
+        self.sent = 0
+        """Bytes of gradients and weights that went to other ranks."""
+
+    @property
+    def cores(self) -> int:
+        return max(1, self._processors // self.neighbours)
+
+    def block(self, shards: int) -> range:
+        each = shards // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def own(self, parameters: Parameters, optimizer: type[Optimizer]) -> Mapping[str, Array]:
+        self._flat = parameters.flat
+        self.ownership = share_out({name: x.shape for name, x in parameters.items()}, optimizer, self.size)
+        return {name: parameters[name][rows] for name, rows in self.ownership.all_rows(self.rank).items()}
+
+    def begin(self, make: Callable[[], tuple[Any, ...]]) -> None:
+        if self.rank == 0:  # the others have heard so much when they make their trainer
+            self.broadcast(BEGIN)
+            self.broadcast(make())
+        self.wait([self._world.Ibcast(self._flat)])
+
+    @contextmanager
+    def together(self, command: str) -> Iterator[None]:
+        if self.rank == 0:
+            self.broadcast(command)
+        self._together = True
+        try:
+            yield
+        except TrainingError:  # all come to it, by the same numbers
+            self._together = False
+            raise
+        self._together = False
+
+    def commands(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        while (command := self.broadcast()) != END:
+            yield command, self.broadcast() if command == BEGIN else ()
+
+    def gather(self, values: Array) -> list[Array]:
+        counts = np.empty(self.size, np.int64)
+        self.wait([self._world.Iallgather(np.array([values.size]), counts)])
+        found = np.empty(counts.sum(), values.dtype)
+        self.wait([self._world.Iallgatherv(values, [found, counts.tolist()])])
+        return np.split(found, np.cumsum(counts)[:-1])
+
+    def gradients(self) -> SharedSum:
+        return SharedSum(self)
+
+    def update(self, optimizer: Optimizer, gradients: Any, rate: float, scale: float, share: Share) -> None:
+        requests = []
+        for part, cuts in self.ownership.cuts.items():
+            optimizer.update(gradients.owned(part), rate, scale, share)
+            counts = np.diff(cuts)
+            portions = [self._flat[self.ownership.portion(part)], counts.tolist()]
+            self.sent += int(counts[self.rank]) * (self.size - 1) * self._flat.itemsize
+            requests.append(self._world.Iallgatherv(MPI.IN_PLACE, portions))
+            MPI.Request.Testall(requests)  # some libraries move data only when they are called
+        self.wait(requests)
+        optimizer.steps += 1
+
+    def whole(self, optimizer: Optimizer) -> Mapping[str, Array]:
+        shapes = self._state_shapes(optimizer)
+        return {} if self.rank else {name: np.zeros(shape, self._flat.dtype) for name, shape in shapes.items()}
+
+    def collect(self, optimizer: Optimizer) -> Mapping[str, Array]:
+        state = self.whole(optimizer)
+        self._move(optimizer, state, self._world.Isend, self._world.Irecv)
+        return state
+
+    def deal(self, optimizer: Optimizer, state: Mapping[str, Array]) -> None:
+        optimizer.steps = self.broadcast(optimizer.steps)
+        self._move(optimizer, state, self._world.Irecv, self._world.Isend)
+
+    def _state_shapes(self, optimizer: Optimizer) -> dict[str, Shape]:
+        return optimizer.state_shapes({name: place.shape for name, place in self.ownership.places.items()})
+
+    def _move(self, optimizer: Optimizer, state: Mapping[str, Array], mine: Move, theirs: Move) -> None:
+        """Move the optimizer's state between the leader, who has it whole for now, and the owners of its rows."""
+        tags = {name: tag for tag, name in enumerate(self._state_shapes(optimizer))}
+        requests = [mine(tensor, 0, tags[name]) for name, tensor in optimizer.state.items()]
+        for rank in range(self.size) if self.rank == 0 else ():
+            rows = self.ownership.all_rows(rank)
+            shares = {name: rows.get(name.partition("/")[2]) for name in state}  # mean/blocks.0.attention.w_q
+            requests += [theirs(state[name][share], rank, tags[name]) for name, share in shares.items() if share]
+        self.wait(requests)
+
+    def advise(self, advice: str) -> None:
+        self._lifeline.advise(advice)
+
+    def broadcast(self, value: Any = None) -> Any:
+        """What the leader has."""
+        content = np.frombuffer(pickle.dumps(value) if self.rank == 0 else b"", np.uint8)
+        size = np.array([content.size])
+        self.wait([self._world.Ibcast(size)])
+        content = content if self.rank == 0 else np.empty(size[0], np.uint8)
+        self.wait([self._world.Ibcast(content)])
+        return value if self.rank == 0 else pickle.loads(content.tobytes())
+
+    def exchange(self, part: str, gradients: Gradients) -> Exchange:
+        """Send a part's gradients to their owners, and expect this rank's portion of it from the others."""
+        cuts = np.array(self.ownership.cuts[part])
+        packed = np.empty(cuts[-1] - cuts[0], self._flat.dtype)
+        start = 0
+        for leaf in leaves(gradients):
+            packed[start : start + leaf.size].reshape(leaf.shape)[...] = leaf
+            start += leaf.size
+        outgoing = np.split(packed, cuts[1:-1] - cuts[0])
+        incoming = np.empty((self.size, outgoing[self.rank].size), packed.dtype)
+        incoming[self.rank] = outgoing[self.rank]
+        tag, others = [*self.ownership.cuts].index(part), [rank for rank in range(self.size) if rank != self.rank]
+        with self._lock:
+            requests = [self._world.Irecv(incoming[rank], rank, tag) for rank in others if incoming.size]
+            requests += [self._world.Isend(outgoing[rank], rank, tag) for rank in others if outgoing[rank].size]
+            self.sent += packed.nbytes - incoming[self.rank].nbytes
+        return Exchange(part, incoming, requests)
+
+    def is_done(self, requests: list[MPI.Request]) -> bool:
+        """Whether these have ended; some libraries move data only when they are asked."""
+        with self._lock:
+            return MPI.Request.Testall(requests)
+
+    def wait(self, requests: list[MPI.Request]) -> None:
+        """Until all have ended, or a rank is lost; after a while with naps, which leave others the processor."""
+        polls, nap, looked = 0, NAPS[0], time.monotonic()
+        while not self.is_done(requests):
+            polls += 1
+            if polls < SPINS:
+                time.sleep(0)
+                continue
+            time.sleep(nap)
+            nap = min(1.02 * nap, NAPS[1])
+            if time.monotonic() - looked > LOOK_EVERY:
+                self._lifeline.check()
+                looked = time.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Let the others go. Where they wait for what will not come, end this process, of which they will hear."""
+        if self._together or (self.rank and error):
+            self._abandon(error)
+        if self.rank == 0:
+            self.broadcast(END)
+        self._lifeline.close()
+
+    def _abandon(self, error: BaseException | None) -> None:
+        told = as_told(error) if error else None
+        told = told or (
+            "stopped at once" if isinstance(error, KeyboardInterrupt) else "".join(format_exception(error)),
+            1,
+        )
+        print(f"handgrad: rank {self.rank}: {told[0]}", file=sys.__stderr__, flush=True)
+        sys.stdout.flush()
+        os._exit(told[1])
