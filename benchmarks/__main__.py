@@ -5,7 +5,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from . import ablation
 from . import context as contexts
 from . import decode as decoding
 from . import learn as learning
+from . import scaling as scaled
 from . import step as steps
 from .diagnosis import DAMAGES, diagnose, is_false
 from .plan import Turn
@@ -85,6 +86,37 @@ def step(
     """Whole steps of training: forward, backward, clip, AdamW; and the floor, a step's matrix products alone."""
     contests = [steps.contest(name, rounds, threads) for name in _sizes(sizes)]
     _run(contests, rounds, threads, only, json_)
+
+
+@app.command()
+def scaling(
+    sizes: Sizes = "S,M,L",
+    rounds: Rounds = 11,
+    processors: Annotated[int, typer.Option(min=1, help="Threads and ranks together, of each contender.")] = cores(),
+    only: Only = None,
+    json_: JSON = None,
+) -> None:
+    """Whole steps by threads and by ranks of MPI on the same processors; what ranks spend on each other; a projection.
+
+    The extra `mpi` brings mpi4py and an MPI. Threads and ranks must not differ in a bit. A rank's memory is that of
+    rank 0.
+    """
+    contests = [scaled.contest(name, rounds, processors) for name in _sizes(sizes)]
+    _run(contests, rounds, processors, only, json_, _show_exchanges)
+
+
+def _show_exchanges(turns: Mapping[str, list[Turn]]) -> None:
+    for name, each in scaled.exchanges(turns).items():
+        table = _figures_table("exchange", "ms", "of the step", "MB sent", "of the least")
+        share, least = each.seconds / each.step, each.sent / each.least
+        table.add_row(name, f"{each.seconds * 1e3:,.1f}", f"{share:.0%}", f"{each.sent / 1e6:,.1f}", f"{least:.4f}")
+        _print_table(table)
+        table = _figures_table("projection: efficiency on machines", *map(str, scaled.MACHINES))
+        for network in scaled.NETWORKS:
+            for overlapped, how in ((False, "one after the other"), (True, "with the backward pass")):
+                found = (scaled.efficiency(each, count, network, overlapped) for count in scaled.MACHINES)
+                table.add_row(f"{network.name}, {how}", *(f"{x:.0%}" for x in found))
+        _print_table(table)
 
 
 @app.command()
@@ -252,7 +284,14 @@ def plot(
     console.print(f"drawn in {out}")
 
 
-def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | None, json_: Path | None) -> None:
+def _run(
+    contests: list[Contest],
+    rounds: int,
+    threads: int,
+    only: list[str] | None,
+    json_: Path | None,
+    show_besides: Callable[[Mapping[str, list[Turn]]], None] = lambda turns: None,
+) -> None:
     """Hold the contests one after the other; end with status 1 where contenders do not agree."""
     record = _begin(threads, rounds, json_)
     agreed = True
@@ -263,6 +302,7 @@ def _run(contests: list[Contest], rounds: int, threads: int, only: list[str] | N
             found = contest.difference(turns)
             agreed = agreed and (found is None or found <= contest.agree)
             _show(contest, turns, found)
+            show_besides(turns)
             record["contests"][contest.title] = {"turns": turns, "difference": found}
         _write(record, json_)
     if not agreed:

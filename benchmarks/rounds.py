@@ -6,6 +6,7 @@ is the other's. So each contender is a child that waits until it is told to take
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -54,7 +55,8 @@ def take_turns(
     """All turns of each contender: one as a warm-up, then `rounds` that count; and why others take no part.
 
     `contenders`: for each name the function, as `module:function`, that makes it ready: it takes the folder and returns
-    what a turn calls. Who begins a round goes round. `told` hears who is at it, and in which round.
+    what a turn calls; `module:function@2` is started as two ranks of MPI. Who begins a round goes round. `told` hears
+    who is at it, and in which round.
     """
     with ExitStack() as stack:
         players, absent = {}, {}
@@ -77,8 +79,13 @@ def take_turns(
 
 @contextmanager
 def _player(function: str, folder: Path) -> Iterator[Callable[[], Turn]]:
-    """A child process that has made its contender ready; a call is a turn."""
+    """A child process that has made its contender ready, or so many ranks of MPI; a call is a turn."""
+    function, _, ranks = function.partition("@")
     command = [sys.executable, "-m", "benchmarks.contender", function, str(folder)]
+    if ranks:
+        if shutil.which("mpiexec") is None:
+            raise AbsentError("there is no mpiexec; the extra mpi brings one")
+        command = ["mpiexec", "-n", ranks, *command]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, encoding="utf-8") as child:
         to_child, from_child = cast(IO[str], child.stdin), cast(IO[str], child.stdout)

@@ -1,5 +1,6 @@
 """handgrad's turns, by the parts that a user calls."""
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,22 +22,48 @@ from handgrad.model import (
     initial_parameters,
     load_parameters,
 )
-from handgrad.training import Corpus, Passage, Trainer, TrainingConfig
+from handgrad.training import Alone, Corpus, Passage, Trainer, TrainingConfig, follow, join
+from handgrad.training.ranks.ownership import part_of
 
 from .plan import HELD_OUT, TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan, schedule
 
 
 def step(folder: Path) -> Callable[[], Turn]:
+    """By as many ranks as this was started as, which have the threads among them."""
+    ranks = join()
+    threads = read_plan(folder).threads // ranks.size
+    if ranks.rank:
+        with ranks:
+            follow(ranks, threads)
+        sys.exit()
+    return _step(folder, threads, ranks)
+
+
+def step_on_one_thread(folder: Path) -> Callable[[], Turn]:
+    return _step(folder, 1, Alone())
+
+
+def _step(folder: Path, threads: int, ranks: Alone) -> Callable[[], Turn]:
     plan = read_plan(folder)
     tokens = np.load(folder / TOKENS)
     training = TrainingConfig(**vars(plan.training))
-    trainer = Trainer(_model(folder), Corpus(tokens, Passage(tokens, 0, 0)), training, plan.threads)
+    trainer = Trainer(_model(folder), Corpus(tokens, Passage(tokens, 0, 0)), training, threads, ranks)
 
     def turn() -> Turn:
+        before = ranks.traffic
         start = perf_counter()
         made = [trainer.step() for _ in range(plan.steps)]
         seconds = (perf_counter() - start) / plan.steps
-        return {"seconds": seconds, "losses": [x.loss for x in made], "norms": [x.gradient_norm for x in made]}
+        sent, exchanging = ((now - then) / plan.steps for now, then in zip(ranks.traffic, before, strict=True))
+        turn = {"seconds": seconds, "losses": [x.loss for x in made], "norms": [x.gradient_norm for x in made]}
+        if ranks.size > 1:
+            weights, parts = (
+                trainer.model.parameters.flat.nbytes,
+                len({part_of(name) for name in trainer.model.parameters}),
+            )
+            turn |= {"sent": sent, "exchanging": exchanging}
+            turn["exchange"] = {"ranks": ranks.size, "weights": weights, "parts": parts}
+        return turn
 
     return turn
 

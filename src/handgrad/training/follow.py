@@ -21,4 +21,4 @@ def follow(ranks: Alone, threads: int | None = None) -> None:
             trainer = Trainer(model, corpus, training, threads, ranks)
             continue
         with suppress(TrainingError):  # which the leader tells
-            getattr(trainer, command)()
+            getattr(trainer, command)(*given)

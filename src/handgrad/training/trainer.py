@@ -181,8 +181,9 @@ class Trainer:
         def read(rows: slice) -> Batch:
             return Batch(batch.tokens[rows], batch.targets[rows])
 
-        loss, gradients = self._sum(read, len(batch.tokens), int(np.count_nonzero(batch.targets != IGNORE_INDEX)))
-        return loss, gradients.tree, gradients.norm
+        with self.ranks.together("batch_gradients", batch):
+            loss, gradients = self._sum(read, len(batch.tokens), int(np.count_nonzero(batch.targets != IGNORE_INDEX)))
+            return loss, gradients.tree, gradients.norm
 
     def _sum(self, read: Callable[[slice], Batch], rows: int, targets: int) -> tuple[float, GradientSum]:
         """The mean loss of a batch of so many rows and targets that count, and its gradients; each rank reads its own

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ...layers import Array
 from ...machine import cores
@@ -15,6 +15,15 @@ BEGIN = "begin"
 Share = Callable[[Sequence[Update]], None]
 
 
+class Traffic(NamedTuple):
+    """Between ranks."""
+
+    sent: int
+    """Bytes of gradients and weights that this rank has sent."""
+    seconds: float
+    """To hand them over and to wait, also for ranks that are slower."""
+
+
 class Alone:
     """One process: it has all shards, all parameters and all of the optimizer's state."""
 
@@ -22,6 +31,11 @@ class Alone:
     size = 1
     neighbours = 1
     """Ranks on this machine, with this one."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """So far."""
+        return Traffic(0, 0.0)
 
     @property
     def cores(self) -> int:
@@ -40,11 +54,12 @@ class Alone:
         """Have the others make the same trainer, from what this makes."""
 
     def commands(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """What the leader does, and the others are to do: `BEGIN` with what it made, or a method of the trainer."""
+        """What the leader does, and the others are to do: `BEGIN` with what it made, or a method of the trainer and
+        its arguments."""
         yield from ()
 
-    def together(self, command: str) -> AbstractContextManager[None]:
-        """All ranks do what follows, in the method of a trainer that this names."""
+    def together(self, command: str, *arguments: Any) -> AbstractContextManager[None]:
+        """All ranks do what follows: the method of a trainer that this names, with these arguments."""
         return nullcontext()
 
     def gather(self, values: Array) -> list[Array]:

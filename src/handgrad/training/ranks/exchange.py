@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ...layers import Array
+from ...model import GPTParameters
 from ..shards import Gradients, GradientSum, norm_of, squares
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ class SharedSum(GradientSum):
             found[name] = self._sums[part][start : start + prod(shape)].reshape(shape)
             start += prod(shape)
         return found
+
+    @property
+    def tree(self) -> GPTParameters:
+        """Whole; all ranks must ask for it."""
+        return self._ranks.tree(self._sums)
 
     @property
     def norm(self) -> float:

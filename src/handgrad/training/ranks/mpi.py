@@ -30,16 +30,15 @@ from mpi4py import MPI
 from ...errors import TrainingError, as_told
 from ...layers import Array
 from ...machine import processors
-from ...model import Parameters, Shape, leaves
+from ...model import GPTParameters, Parameters, Shape, leaves
 from ..optimizers import Optimizer
 from ..shards import Gradients
-from .alone import BEGIN, Alone, Share
+from .alone import BEGIN, Alone, Share, Traffic
 from .exchange import Exchange, SharedSum
 from .lifeline import Lifeline, start_watching
 from .ownership import Ownership, share_out
 
 Move = Callable[[Array, int, int], MPI.Request]
-END = "end"
 SPINS = 100
 """Polls before a rank that waits naps between them: some tenths of a millisecond."""
 NAPS = 5e-5, 1e-3
@@ -63,10 +62,12 @@ class Ranks(Alone):
         """Threads call MPI one at a time."""
         self._together = False
         """Whether the ranks are amid something, and would wait for each other."""
-        self._flat = np.empty(0, np.float32)
         self.ownership = Ownership({}, {})
-        self.sent = 0
-        """Bytes of gradients and weights that went to other ranks."""
+        self._sent, self._seconds = 0, 0.0
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(self._sent, self._seconds)
 
     @property
     def cores(self) -> int:
@@ -77,20 +78,19 @@ class Ranks(Alone):
         return range(self.rank * each, (self.rank + 1) * each)
 
     def own(self, parameters: Parameters, optimizer: type[Optimizer]) -> Mapping[str, Array]:
-        self._flat = parameters.flat
+        self._parameters = parameters
         self.ownership = share_out({name: x.shape for name, x in parameters.items()}, optimizer, self.size)
         return {name: parameters[name][rows] for name, rows in self.ownership.all_rows(self.rank).items()}
 
     def begin(self, make: Callable[[], tuple[Any, ...]]) -> None:
         if self.rank == 0:  # the others have heard so much when they make their trainer
-            self.broadcast(BEGIN)
-            self.broadcast(make())
-        self.wait([self._world.Ibcast(self._flat)])
+            self.broadcast((BEGIN, make()))
+        self.wait([self._world.Ibcast(self._parameters.flat)])
 
     @contextmanager
-    def together(self, command: str) -> Iterator[None]:
+    def together(self, command: str, *arguments: Any) -> Iterator[None]:
         if self.rank == 0:
-            self.broadcast(command)
+            self.broadcast((command, arguments))
         self._together = True
         try:
             yield
@@ -100,8 +100,8 @@ class Ranks(Alone):
         self._together = False
 
     def commands(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        while (command := self.broadcast()) != END:
-            yield command, self.broadcast() if command == BEGIN else ()
+        while (told := self.broadcast()) is not None:
+            yield told
 
     def gather(self, values: Array) -> list[Array]:
         counts = np.empty(self.size, np.int64)
@@ -118,16 +118,26 @@ class Ranks(Alone):
         for part, cuts in self.ownership.cuts.items():
             optimizer.update(gradients.owned(part), rate, scale, share)
             counts = np.diff(cuts)
-            portions = [self._flat[self.ownership.portion(part)], counts.tolist()]
-            self.sent += int(counts[self.rank]) * (self.size - 1) * self._flat.itemsize
+            portions = [self._parameters.flat[self.ownership.portion(part)], counts.tolist()]
+            self._sent += int(counts[self.rank]) * (self.size - 1) * self._parameters.flat.itemsize
             requests.append(self._world.Iallgatherv(MPI.IN_PLACE, portions))
             MPI.Request.Testall(requests)  # some libraries move data only when they are called
         self.wait(requests)
         optimizer.steps += 1
 
+    def tree(self, portions: Mapping[str, Array]) -> GPTParameters:
+        """What all ranks have of the parts, of which these are this rank's portions."""
+        flat = np.empty_like(self._parameters.flat)
+        for part, cuts in self.ownership.cuts.items():
+            everybodys = [flat[self.ownership.portion(part)], np.diff(cuts).tolist()]
+            self.wait([self._world.Iallgatherv(portions[part], everybodys)])
+        return Parameters(self._parameters.config, flat).tree
+
     def whole(self, optimizer: Optimizer) -> Mapping[str, Array]:
         shapes = self._state_shapes(optimizer)
-        return {} if self.rank else {name: np.zeros(shape, self._flat.dtype) for name, shape in shapes.items()}
+        return (
+            {} if self.rank else {name: np.zeros(shape, self._parameters.flat.dtype) for name, shape in shapes.items()}
+        )
 
     def collect(self, optimizer: Optimizer) -> Mapping[str, Array]:
         state = self.whole(optimizer)
@@ -165,8 +175,8 @@ class Ranks(Alone):
 
     def exchange(self, part: str, gradients: Gradients) -> Exchange:
         """Send a part's gradients to their owners, and expect this rank's portion of it from the others."""
-        cuts = np.array(self.ownership.cuts[part])
-        packed = np.empty(cuts[-1] - cuts[0], self._flat.dtype)
+        begun, cuts = time.perf_counter(), np.array(self.ownership.cuts[part])
+        packed = np.empty(cuts[-1] - cuts[0], self._parameters.flat.dtype)
         start = 0
         for leaf in leaves(gradients):
             packed[start : start + leaf.size].reshape(leaf.shape)[...] = leaf
@@ -178,7 +188,8 @@ class Ranks(Alone):
         with self._lock:
             requests = [self._world.Irecv(incoming[rank], rank, tag) for rank in others if incoming.size]
             requests += [self._world.Isend(outgoing[rank], rank, tag) for rank in others if outgoing[rank].size]
-            self.sent += packed.nbytes - incoming[self.rank].nbytes
+            self._sent += packed.nbytes - incoming[self.rank].nbytes
+            self._seconds += time.perf_counter() - begun
         return Exchange(part, incoming, requests)
 
     def is_done(self, requests: list[MPI.Request]) -> bool:
@@ -188,7 +199,8 @@ class Ranks(Alone):
 
     def wait(self, requests: list[MPI.Request]) -> None:
         """Until all have ended, or a rank is lost; after a while with naps, which leave others the processor."""
-        polls, nap, looked = 0, NAPS[0], time.monotonic()
+        begun = looked = time.perf_counter()
+        polls, nap = 0, NAPS[0]
         while not self.is_done(requests):
             polls += 1
             if polls < SPINS:
@@ -196,16 +208,17 @@ class Ranks(Alone):
                 continue
             time.sleep(nap)
             nap = min(1.02 * nap, NAPS[1])
-            if time.monotonic() - looked > LOOK_EVERY:
+            if time.perf_counter() - looked > LOOK_EVERY:
                 self._lifeline.check()
-                looked = time.monotonic()
+                looked = time.perf_counter()
+        self._seconds += time.perf_counter() - begun
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Let the others go. Where they wait for what will not come, end this process, of which they will hear."""
         if self._together or (self.rank and error):
             self._abandon(error)
         if self.rank == 0:
-            self.broadcast(END)
+            self.broadcast(None)
         self._lifeline.close()
 
     def _abandon(self, error: BaseException | None) -> None:
