@@ -108,8 +108,8 @@ def projected(exchange: Exchange, machines: int, network: Network, overlapped: b
 
     with c seconds of computing, m machines, p parts of the model, the latency $\ell$, n bytes of weights and the
     bandwidth W. Each part goes to its m - 1 other owners, message after message (Hockney's model): h seconds for the
-    gradients, and as many for the weights. Where gradients travel wholly while the backward pass computes (`overlapped`)
-    only what outlasts that counts; else $t = c + 2 h$.
+    gradients, and as many for the weights. Where gradients travel wholly while the backward pass computes
+    (`overlapped`), only what outlasts that counts; else $t = c + 2 h$.
     """
     computing = exchange.step - exchange.seconds
     each = exchange.parts * network.latency + exchange.weights / machines / network.bandwidth

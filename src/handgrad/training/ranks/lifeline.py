@@ -1,9 +1,9 @@
 """What notices that a rank has ended before its time, says so once, and has the others end too.
 
 MPI does not tell: the others would wait for ever or, where the launcher kills them, end without a word. So rank 0
-starts a small process that each rank holds a connection to. The system closes a connection when its process ends, however that
-comes; a rank that has not said goodbye by then is lost. This file is that process, which knows the standard library
-only, and the ranks' end of the connection. No data travels here.
+starts a small process that each rank holds a connection to. The system closes a connection when its process ends,
+however that comes; a rank that has not said goodbye by then is lost. This file is that process, which knows the
+standard library only, and the ranks' end of the connection. No data travels here.
 """
 
 import os
