@@ -52,13 +52,13 @@ def essence(run: Path) -> dict[str, bytes]:
     }
 
 
-def require_same(run: Path, unbroken: dict[str, bytes]) -> None:
+def require_same(run: Path, unbroken: dict[str, bytes], count: int = STEPS) -> None:
     """The run is complete, and has the bytes of one that was never broken off."""
     found = essence(run)
     different = sorted(name for name in found.keys() | unbroken.keys() if found.get(name) != unbroken.get(name))
     assert not different, different
     steps = [entry["step"] for entry in read_metrics(run)]
-    assert steps == list(range(1, STEPS + 1)), steps
+    assert steps == list(range(1, count + 1)), steps
 
 
 def model_folders(run: Path) -> list[Path]:

@@ -47,8 +47,7 @@ class Muon(AdamW):
     @staticmethod
     def cost(name: str, shape: Shape) -> float:
         """The products of an iteration take some 16 times as many operations as the matrix has numbers, and rows."""
-        each = 1 + min(shape) / 8 if _is_inner_matrix(name, shape) else 1
-        return each * math.prod(shape)
+        return math.prod(shape) * (1 + min(shape) / 8 if _is_inner_matrix(name, shape) else 1.0)
 
     def updates(
         self, gradients: Mapping[str, Array], step: int, learning_rate: float, scale: float

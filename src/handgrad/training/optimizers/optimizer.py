@@ -46,7 +46,7 @@ class Optimizer(ABC):
     @staticmethod
     def cost(name: str, shape: Shape) -> float:
         """About how long the update of a parameter takes; a number in AdamW is 1."""
-        return math.prod(shape)
+        return float(math.prod(shape))
 
     @abstractmethod
     def updates(
