@@ -55,7 +55,7 @@ def test_a_rank_killed_at_any_moment_ends_them_all_and_the_run_goes_on_to_the_sa
     run, steps = next(runs), list[int]()
     while len(steps) < max(2, KILLS // 4):
         count = 2 if len(steps) % 2 else 4
-        arguments = ["train", "--resume", run] if (run / RECORD_FILE).exists() else [*begin, "--out", run]
+        arguments = ["train", "--resume", str(run)] if (run / RECORD_FILE).exists() else [*begin, "--out", str(run)]
         with start_ranks(count, "-c", f"{HURRY}; main()", *arguments, folder=tmp_path) as process:
             while not (is_being_trained(run) and len(found := pids(run)) == count) and process.poll() is None:
                 time.sleep(0.01)

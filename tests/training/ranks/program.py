@@ -48,7 +48,8 @@ def main() -> None:
             follow(ranks)
             return
         found = [found_by(settings, ranks) for settings in json.loads(file.read_text())]
-        np.savez(out, **{f"{n}/{name}": x for n, each in enumerate(found) for name, x in each.items()})
+        arrays: Any = {f"{n}/{name}": x for n, each in enumerate(found) for name, x in each.items()}
+        np.savez(out, **arrays)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The processes that train together: one alone or, under `mpiexec`, the ranks of MPI."""
 
 import os
+import warnings
 
 from ...errors import HandgradError
 from .alone import BEGIN, Alone
@@ -21,7 +22,9 @@ def join() -> Alone:
     if launched_rank() is None:
         return Alone()
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a launcher that is another MPI's; which is told below
+            from mpi4py import MPI
 
         from .mpi import Ranks
     except (ImportError, RuntimeError) as error:
