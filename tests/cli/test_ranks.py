@@ -25,7 +25,7 @@ def handgrad(count: int, *arguments: str | Path, folder: Path) -> tuple[int, str
 @needs_mpi
 def test_ranks_train_a_run_that_any_number_of_them_goes_on_with(cli: Cli, text: Path, tmp_path: Path) -> None:
     """Four train a part of it, two go on, and this process ends it: the bytes are those of one that trained it all."""
-    begin = ["train", "--data", str(text), *SMALL, "--set", "batch=4", "--set", "evaluations=6", "--steps", "150"]
+    begin = ["train", "--data", str(text), *SMALL, "--set", "batch=4", "--set", "evaluations=6", "--steps", "60"]
     begin += ["--shards", "4", "--set", "optimizer=muon"]
     status, output, errors = handgrad(4, *begin, "--out", "run", "--minutes", "0.0002", folder=tmp_path)
     assert (status, errors) == (0, "")

@@ -47,7 +47,11 @@ def main() -> None:
         if ranks.rank:
             follow(ranks)
             return
-        found = [found_by(settings, ranks) for settings in json.loads(file.read_text())]
+        found, traffic = [], []
+        for settings in json.loads(file.read_text()):
+            found.append(found_by(settings, ranks))
+            traffic.append(ranks.traffic.sent)
+        Path(out).with_suffix(".json").write_text(json.dumps(traffic))
         arrays: Any = {f"{n}/{name}": x for n, each in enumerate(found) for name, x in each.items()}
         np.savez(out, **arrays)
 

@@ -47,6 +47,10 @@ def test_ranks_find_what_one_process_finds_bit_for_bit(
             np.testing.assert_array_equal(found[name], x, strict=True, err_msg=name)
             assert np.isfinite(x).all()
             assert x.any(), name
+    sent = json.loads((tmp_path / "found.json").read_text())
+    # the first case: a gradient that was asked for, and 50 updates, each a gradient and the weights
+    gradient = (ranks - 1) / ranks * alone[0]["weights"].nbytes
+    assert sent[0] == pytest.approx(101 * gradient, rel=0.05)  # rank 0 owns a little more or less than its share
 
 
 FAILING = """
