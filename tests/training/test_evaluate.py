@@ -13,6 +13,7 @@ import pytest
 from handgrad.errors import ConfigError, HandgradError, TextError
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, loss_forward
 from handgrad.training import (
+    Alone,
     Evaluation,
     Memory,
     Passage,
@@ -21,9 +22,11 @@ from handgrad.training import (
     evaluate,
     make_recipe,
     memory,
+    new_trainer,
     read_data,
     tokenize,
 )
+from handgrad.training.memory import refuse_what_does_not_fit
 from handgrad.training.optimizers import OPTIMIZERS
 
 TEXT = "the cat sat on the mat, größer, 漢字 \U0001f600. " * 3
@@ -243,3 +246,20 @@ def test_what_the_machine_cannot_hold_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 8 need about .* a higher accumulation "):
         create_run(tmp_path / "third", "tiny", recipe, data)
     assert not (tmp_path / "third").exists()
+
+
+def test_ranks_share_what_they_keep_and_add_up_on_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has all weights and gradients, and its share of the running means and of the sequences."""
+
+    class Four(Alone):
+        size = 4
+        neighbours = 2
+
+    trainer = new_trainer("what there is to learn. " * 50, "tiny", batch=12)
+    whole = memory(trainer.model, trainer.config)
+    there = 2 * (whole.weights + whole.gradients + (whole.moments + whole.activations) // 4)
+    monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there)
+    refuse_what_does_not_fit(trainer.model, trainer.config, Four())
+    monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there - 1)
+    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 64 need about "):
+        refuse_what_does_not_fit(trainer.model, trainer.config, Four())

@@ -231,9 +231,16 @@ def _cut(rows: int, config: TrainingConfig) -> list[list[slice]]:
     return [[slice(shard.start, shard.stop) for shard in part] for part in parts]
 
 
-def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None = None, **settings: Any) -> Trainer:
+def new_trainer(
+    text: str,
+    preset: str = DEFAULT_PRESET,
+    *,
+    threads: int | None = None,
+    ranks: Alone | None = None,
+    **settings: Any,
+) -> Trainer:
     """A trainer of a fresh model on this text. `settings`: any fields of the model, the tokenizer and the training."""
-    return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
+    return fresh_trainer(make_recipe(settings, preset), split([text]), threads, ranks=ranks)
 
 
 def fresh_trainer(

@@ -1,6 +1,8 @@
 """Ranks of MPI find what one process finds, bit for bit; one that is lost or fails ends them all, and says so."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,15 @@ def test_ranks_find_what_one_process_finds_bit_for_bit(
     # the first case: a gradient that was asked for, and 50 updates, each a gradient and the weights
     gradient = (ranks - 1) / ranks * alone[0]["weights"].nbytes
     assert sent[0] == pytest.approx(101 * gradient, rel=0.05)  # rank 0 owns a little more or less than its share
+
+
+@needs_mpi
+def test_the_guides_script_prints_the_same_alone_and_by_ranks(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    (tmp_path / "script.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    alone = subprocess.check_output([sys.executable, "script.py"], cwd=tmp_path, text=True)
+    assert alone.startswith("1 4.")
+    assert run_ranks(2, "script.py", folder=tmp_path) == (0, alone, "")
 
 
 FAILING = """
