@@ -13,6 +13,7 @@ from ..errors import HandgradError, one_line
 from ..machine import keep_freed_memory
 from .check import check
 from .compare import compare
+from .data import app as data
 from .evaluate import evaluate
 from .explore import explore
 from .export import export
@@ -45,6 +46,7 @@ app.command()(generate)
 app.command()(evaluate)
 app.command()(info)
 app.command()(export)
+app.add_typer(data, name="data")
 app.add_typer(learn, name="learn")
 
 
@@ -56,11 +58,13 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand != "data":  # the tokenizer library's threads would wait for the one arena
+        keep_freed_memory()
 
 
 def main() -> None:
@@ -68,7 +72,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
             stream.reconfigure(errors="replace")
-    keep_freed_memory()
     try:
         try:
             app(prog_name="handgrad")

@@ -3,12 +3,13 @@
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
 from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position
 from .config import RECORD_FILE, TrainingConfig
-from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
+from .corpus import Corpus, Passage, SplitText, Text, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .memory import Memory, memory
 from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
+from .prepared import MappedTokens, PreparedText, is_prepared
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
@@ -32,14 +33,17 @@ __all__ = [
     "Data",
     "Entry",
     "Evaluation",
+    "MappedTokens",
     "Memory",
     "Muon",
     "Passage",
+    "PreparedText",
     "Progress",
     "Recipe",
     "Record",
     "Run",
     "SplitText",
+    "Text",
     "Trainer",
     "TrainingConfig",
     "best_of",
@@ -52,6 +56,7 @@ __all__ = [
     "follow_metrics",
     "fresh_trainer",
     "is_being_trained",
+    "is_prepared",
     "kept_models",
     "learning_rate",
     "make_corpus",

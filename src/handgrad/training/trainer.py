@@ -21,7 +21,7 @@ from ..model import (
 )
 from .batches import Batch, consecutive_batches, training_batch
 from .config import TrainingConfig
-from .corpus import Corpus, SplitText, make_corpus, split
+from .corpus import Corpus, Text, make_corpus, split
 from .evaluate import EVALUATION_BATCH, Evaluation, mean_loss
 from .nonfinite import first_non_finite
 from .optimizers import OPTIMIZERS, Update, in_order
@@ -175,13 +175,13 @@ def new_trainer(text: str, preset: str = DEFAULT_PRESET, *, threads: int | None 
     return fresh_trainer(make_recipe(settings, preset), split([text]), threads)
 
 
-def fresh_trainer(recipe: Recipe, text: SplitText, threads: int | None = None, init: Model | None = None) -> Trainer:
+def fresh_trainer(recipe: Recipe, text: Text, threads: int | None = None, init: Model | None = None) -> Trainer:
     """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides; or a model to
     start from, whose weights are trained in place."""
     if init is not None:
         model = init
     else:
-        tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
+        tokenizer = text.make_tokenizer(recipe.tokenizer)
         config = recipe.model(tokenizer.vocabulary)
         model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
     corpus = make_corpus(text, model.tokenizer, recipe.training.sequence(model.config.context))

@@ -1,0 +1,25 @@
+"""Prepared data: texts of any size as tokens on the disk, and training that reads them from there."""
+
+from .folder import Plan, Prepared, make_plan, prepare
+from .learning import Told
+from .manifest import MANIFEST_FILE, Manifest, check_prepared, is_prepared, read_manifest, require_manifest
+from .prepare import Interrupted
+from .text import PreparedText
+from .tokens import MappedTokens
+
+__all__ = [
+    "MANIFEST_FILE",
+    "Interrupted",
+    "Manifest",
+    "MappedTokens",
+    "Plan",
+    "Prepared",
+    "PreparedText",
+    "Told",
+    "check_prepared",
+    "is_prepared",
+    "make_plan",
+    "prepare",
+    "read_manifest",
+    "require_manifest",
+]
