@@ -100,10 +100,15 @@ class Corpus(NamedTuple):
 def make_corpus(text: Text, tokenizer: Tokenizer, length: int) -> Corpus:
     """The tokens of both parts; each must fill one sequence of this length and its next token."""
     corpus = Corpus(text.learn_from(tokenizer), text.held_out(tokenizer))
-    shortest = min(len(corpus.training), len(corpus.validation.tokens))
-    if shortest <= length:
+    training, held_out = len(corpus.training), len(corpus.validation.tokens)
+    if min(training, held_out) <= length:
+        if not isinstance(text, SplitText):
+            raise TextError(
+                f"too short: {training:,} tokens to learn from and {held_out:,} held out, and a sequence of {length} "
+                f"needs {length + 1} of each; handgrad data prepare --held-out says how much is held out"
+            )
         raise TextError(
-            f"the text is too short: its held-out tenth has {len(corpus.validation.tokens)} tokens, a sequence of "
+            f"the text is too short: its held-out tenth has {held_out} tokens, a sequence of "
             f"{length} needs {length + 1}, so about {10 * (length + 1):,} in all"
         )
     return corpus

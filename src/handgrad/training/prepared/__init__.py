@@ -3,8 +3,8 @@
 from .folder import Plan, Prepared, make_plan, prepare
 from .learning import Told
 from .manifest import MANIFEST_FILE, Manifest, check_prepared, is_prepared, read_manifest, require_manifest
-from .prepare import Interrupted
 from .text import PreparedText
+from .tokenizing import Interrupted
 from .tokens import MappedTokens
 
 __all__ = [

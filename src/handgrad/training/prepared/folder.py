@@ -15,8 +15,8 @@ from .formats import BLOCK, Counted
 from .inputs import sources_of, text_bytes
 from .learning import MADE, Told, load_tokenizer, make_tokenizer
 from .manifest import MANIFEST_FILE, PROGRESS_FILE, Manifest, Options, Source, TokenizerRecord, read_manifest
-from .prepare import tokenizer_file, tokens_to_disk
 from .progress import Saved, read_progress, save_progress
+from .tokenizing import tokenizer_file, tokens_to_disk
 
 SHARE = 0.1
 HELD_OUT = 256 << 10

@@ -207,7 +207,7 @@ class _Numbers(NamedTuple):
 
 
 def check_prepared(folder: Path, manifest: Manifest) -> int:
-    """Compare all files with their checksums; how many bytes they are. A `DamagedError` names the first that differs."""
+    """Compare all files with their checksums, and count their bytes. A `DamagedError` names the first that differs."""
     from ...model import TOKENIZER_FILE
 
     shards = [*manifest.training.shards, *manifest.held_out.shards]
