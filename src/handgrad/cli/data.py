@@ -51,7 +51,7 @@ def prepare(
             metavar="chars|bytes|bpe|PATH",
             rich_help_panel=HOW,
             help="chars: the characters of the text; bytes: those of UTF-8; bpe: byte pairs, learned from the text, of "
-            "more than about 100 MB from so much that lies evenly in it; or one that is there: tokenizer.json, or the "
+            "more than about 32 MB from so much that lies evenly in it; or one that is there: tokenizer.json, or the "
             "folder of a run or of a Hugging Face model, which `handgrad train --init` wants.",
         ),
     ] = "bpe",
@@ -143,13 +143,17 @@ def _show(console: Console, manifest: Manifest, seconds: float | None) -> None:
     training, held_out = manifest.training, manifest.held_out
     tokens, characters = training.tokens + held_out.tokens, training.characters + held_out.characters
     console.print(
-        f"{manifest.documents:,} documents in {len(manifest.sources):,} files, {manifest.tokenizer.vocabulary:,} "
-        f"different tokens; {training.tokens:,} tokens to learn from, {held_out.tokens:,} held out; "
+        f"{_counted(manifest.documents, 'document')} in {_counted(len(manifest.sources), 'file')}, "
+        f"{manifest.tokenizer.vocabulary:,} different tokens; {training.tokens:,} tokens to learn from, {held_out.tokens:,} held out; "
         f"{characters / tokens:.2f} characters a token"
     )
     if seconds is not None:
         size = sum(source.bytes for source in manifest.sources)
         console.print(f"{_size(size)} in {seconds:.0f} s, {size / seconds / 1e6:.1f} MB/s")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("s" if count != 1 else "")
 
 
 def _size(count: int) -> str:

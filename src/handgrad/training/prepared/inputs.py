@@ -26,7 +26,8 @@ def _paths(name: str, glob: str | None, out: Path) -> list[Path]:
     if not name:
         raise TextError("an empty path")
     if not is_folder(name):
-        return [Path(name).resolve()]
+        with telling(Path(name)):
+            return [Path(name).resolve()]
     within = out.resolve()
     found = [path.resolve() for path in files_in(Path(name), glob, _is_read)]
     if paths := [path for path in found if within not in path.parents]:

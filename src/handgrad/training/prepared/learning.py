@@ -11,8 +11,9 @@ from .inputs import text_bytes
 from .manifest import Options, Source
 from .units import Position, Unit, units
 
-LEARNED_FROM = 100 << 20
-"""Bytes of text that byte pairs are learned from, about: a vocabulary of thousands changes hardly with more."""
+LEARNED_FROM = 32 << 20
+"""Bytes of text that byte pairs are learned from at most, about: the library keeps all different words of it, and a
+vocabulary of thousands changes hardly with more."""
 MADE = ("chars", "bytes", "bpe")
 
 Told = Callable[[str, int], None]
