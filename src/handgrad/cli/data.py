@@ -144,7 +144,8 @@ def _show(console: Console, manifest: Manifest, seconds: float | None) -> None:
     tokens, characters = training.tokens + held_out.tokens, training.characters + held_out.characters
     console.print(
         f"{_counted(manifest.documents, 'document')} in {_counted(len(manifest.sources), 'file')}, "
-        f"{manifest.tokenizer.vocabulary:,} different tokens; {training.tokens:,} tokens to learn from, {held_out.tokens:,} held out; "
+        f"{manifest.tokenizer.vocabulary:,} different tokens; {training.tokens:,} tokens to learn from, "
+        f"{held_out.tokens:,} held out; "
         f"{characters / tokens:.2f} characters a token"
     )
     if seconds is not None:
