@@ -44,7 +44,7 @@ def write_texts(folder: Path, generator: random.Random) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a killed process's files stay locked for a while")
 def test_preparing_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, generator: random.Random) -> None:
-    """At three moments each, then left to its end, as often as $HANDGRAD_INTERRUPTS says."""
+    """At three moments each, then left to its end; $HANDGRAD_INTERRUPTS moments in all."""
     write_texts(tmp_path / "texts", generator)
     start = time.monotonic()
     assert begin(tmp_path, "whole").wait() == 0
@@ -52,7 +52,7 @@ def test_preparing_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, gener
     whole = contents(tmp_path / "whole")
     assert len(whole) > 20
     partly = 0
-    for number in range(KILLS):
+    for number in range(max(1, KILLS // 3)):
         out = tmp_path / f"out-{number}"
         for _ in range(3):
             process = begin(tmp_path, out.name)
@@ -66,7 +66,7 @@ def test_preparing_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, gener
         _, errors = begin(tmp_path, out.name).communicate()
         assert errors == "", errors
         assert contents(out) == whole
-    print(f"{partly} of {3 * KILLS} kills fell between shards")
+    print(f"{partly} kills fell between shards")
 
 
 def test_a_full_disk_is_told_and_what_is_there_stays(

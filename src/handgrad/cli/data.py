@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
-from ..training.prepared import Interrupted, Manifest, Told, check_prepared, make_plan, require_manifest
+from ..training.prepared import PROGRESS_FILE, Interrupted, Manifest, Told, check_prepared, make_plan, require_manifest
 from ..training.prepared import prepare as prepare_text
 from .terminal import FULL_WIDTH, interruptible, plain_console
 
@@ -87,7 +87,7 @@ def prepare(
     """
     console = plain_console(soft_wrap=True)
     plan = make_plan(sources, out, glob=glob, tokenizer=tokenizer, vocabulary=vocabulary, column=column, share=held_out)
-    start = time.monotonic()
+    start, went_on = time.monotonic(), (out / PROGRESS_FILE).exists()
     try:
         with _following(console, plan.bytes) as told:
             manifest, was_complete = prepare_text(plan, out, told)
@@ -96,7 +96,11 @@ def prepare(
         raise typer.Exit(1) from None
     if was_complete:
         console.print(f"{out} is complete, and its sources are what they were")
-    _show(console, manifest, None if was_complete else time.monotonic() - start)
+    _show(console, manifest)
+    if not was_complete:
+        seconds = time.monotonic() - start
+        rate = "" if went_on else f", {plan.bytes / seconds / 1e6:.1f} MB/s"
+        console.print(f"{_size(plan.bytes)} in {seconds:.0f} s" + (" since it went on" if went_on else rate))
     console.print(f"Next:  handgrad train --data {out}")
 
 
@@ -107,7 +111,7 @@ def check(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder o
     manifest = require_manifest(folder)
     count = check_prepared(folder, manifest)
     console.print(f"{folder}: all of its {_size(count)} are what was written")
-    _show(console, manifest, None)
+    _show(console, manifest)
 
 
 @contextmanager
@@ -139,7 +143,7 @@ def _following(console: Console, total: int) -> Iterator[Told]:
         yield told
 
 
-def _show(console: Console, manifest: Manifest, seconds: float | None) -> None:
+def _show(console: Console, manifest: Manifest) -> None:
     training, held_out = manifest.training, manifest.held_out
     tokens, characters = training.tokens + held_out.tokens, training.characters + held_out.characters
     console.print(
@@ -148,9 +152,6 @@ def _show(console: Console, manifest: Manifest, seconds: float | None) -> None:
         f"{held_out.tokens:,} held out; "
         f"{characters / tokens:.2f} characters a token"
     )
-    if seconds is not None:
-        size = sum(source.bytes for source in manifest.sources)
-        console.print(f"{_size(size)} in {seconds:.0f} s, {size / seconds / 1e6:.1f} MB/s")
 
 
 def _counted(count: int, what: str) -> str:

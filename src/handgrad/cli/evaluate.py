@@ -1,6 +1,5 @@
 """handgrad evaluate: the loss of a model on a text."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from ..training import (
     RECORD_FILE,
     Evaluation,
     Passage,
-    is_prepared,
+    prepared_among,
     read_data_again,
     read_documents,
     read_record,
@@ -51,7 +50,7 @@ def evaluate(
     window = None
     texts: list[tuple[str, str | Passage]]
     if data:
-        if prepared := next((source for source in data if source != "-" and is_prepared(Path(source))), None):
+        if prepared := prepared_among(data):
             raise HandgradError(f"{prepared}: prepared data; give a text, or no --data for what the run held out")
         texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:

@@ -9,7 +9,7 @@ from .memory import Memory, memory
 from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
-from .prepared import MappedTokens, PreparedText, is_prepared
+from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among
 from .presets import DEFAULT_PRESET, PRESETS
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
@@ -65,6 +65,7 @@ __all__ = [
     "names_of",
     "new_trainer",
     "newest_run",
+    "prepared_among",
     "read_data",
     "read_data_again",
     "read_documents",

@@ -16,7 +16,7 @@ from ..interop import load
 from ..model import Model
 from .config import RECORD_FILE
 from .corpus import Text, split
-from .prepared import PreparedText, is_prepared
+from .prepared import PreparedText, prepared_among
 from .recipe import Recipe, make_recipe
 from .sources import STANDARD_INPUT, default_text, is_folder, names_of, read_documents, read_standard_input
 
@@ -38,7 +38,7 @@ class Data(NamedTuple):
 
 def read_data(sources: Sequence[str] = (), glob: str | None = None, kept: bytes | None = None) -> Data:
     """Read all sources; `kept` stands for what was kept of them before. Of prepared data only the manifest is read."""
-    if prepared := next((source for source in sources if source != STANDARD_INPUT and is_prepared(Path(source))), None):
+    if prepared := prepared_among(sources):
         if len(sources) > 1 or glob is not None:
             raise ConfigError(
                 f"{prepared}: prepared data are all that a run learns from; no other --data, and no --glob"

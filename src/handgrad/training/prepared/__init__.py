@@ -2,13 +2,23 @@
 
 from .folder import Plan, Prepared, make_plan, prepare
 from .learning import Told
-from .manifest import MANIFEST_FILE, Manifest, check_prepared, is_prepared, read_manifest, require_manifest
+from .manifest import (
+    MANIFEST_FILE,
+    PROGRESS_FILE,
+    Manifest,
+    check_prepared,
+    is_prepared,
+    prepared_among,
+    read_manifest,
+    require_manifest,
+)
 from .text import PreparedText
 from .tokenizing import Interrupted
 from .tokens import MappedTokens
 
 __all__ = [
     "MANIFEST_FILE",
+    "PROGRESS_FILE",
     "Interrupted",
     "Manifest",
     "MappedTokens",
@@ -20,6 +30,7 @@ __all__ = [
     "is_prepared",
     "make_plan",
     "prepare",
+    "prepared_among",
     "read_manifest",
     "require_manifest",
 ]

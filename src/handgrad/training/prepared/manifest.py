@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -120,6 +121,11 @@ def is_prepared(folder: Path) -> bool:
     if _tells_format(folder / PROGRESS_FILE):
         raise ConfigError(f"{folder}: is not prepared to the end; the command that began it goes on")
     return False
+
+
+def prepared_among(sources: Sequence[str]) -> str | None:
+    """The first of these paths that is a folder of prepared data; errors as in `is_prepared`."""
+    return next((source for source in sources if source not in ("", "-") and is_prepared(Path(source))), None)
 
 
 def _tells_format(path: Path) -> bool:
