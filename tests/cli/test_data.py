@@ -131,6 +131,15 @@ def test_going_on_with_a_model(cli: Cli, text: Path) -> None:
     assert Path("run/model.safetensors").read_bytes() == Path("other/model.safetensors").read_bytes()
 
 
+def test_a_command_that_was_wrong_is_mended_in_the_same_folder(cli: Cli, text: Path) -> None:
+    Path("a.jsonl").write_text("\n".join(json.dumps({"body": TEXT}) for _ in range(20)))
+    result = cli("data", "prepare", "a.jsonl", "--out", "prepared")
+    assert (result.status, result.output) == (2, "")
+    assert result.errors.endswith("a.jsonl: line 1: no 'text' in it; --column may name 'body'\n")
+    assert cli("data", "prepare", "a.jsonl", "--column", "body", "--out", "prepared").status == 0
+    assert cli("data", "check", "prepared").status == 0
+
+
 def test_all_formats_at_once(cli: Cli) -> None:
     Path("notes").mkdir()
     Path("notes/a.md").write_text(TEXT)

@@ -17,6 +17,7 @@ from .learning import MADE, Told, load_tokenizer, make_tokenizer
 from .manifest import MANIFEST_FILE, PROGRESS_FILE, Manifest, Options, Source, TokenizerRecord, read_manifest
 from .progress import Saved, read_progress, save_progress
 from .tokenizing import tokenizer_file, tokens_to_disk
+from .units import Position
 
 SHARE = 0.1
 HELD_OUT = 256 << 10
@@ -103,13 +104,17 @@ def refuse_other_files(folder: Path) -> None:
 
 
 def _begun(folder: Path, plan: Plan) -> Saved:
-    """Where it stands, at the beginning or later."""
-    if not (folder / PROGRESS_FILE).exists():
-        saved = Saved(plan.options, plan.sources)
-        save_progress(folder, saved)
-        return saved
-    saved = read_progress(folder)
-    _require_same(folder, plan, saved.options, saved.sources)
+    """Where it stands, at the beginning or later. Where no token was saved, another plan may take its place."""
+    if (folder / PROGRESS_FILE).exists():
+        saved = read_progress(folder)
+        try:
+            _require_same(folder, plan, saved.options, saved.sources)
+            return saved
+        except ConfigError:
+            if saved.position != Position():
+                raise
+    saved = Saved(plan.options, plan.sources)
+    save_progress(folder, saved)
     return saved
 
 
