@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ConfigError, DamagedError, HandgradError
 from ...files import read_file, read_json_object
+from ...model import TOKENIZER_FILE
 from ...settings import LARGEST
 from .tokens import Shard
 
@@ -214,8 +215,6 @@ class _Numbers(NamedTuple):
 
 def check_prepared(folder: Path, manifest: Manifest) -> int:
     """Compare all files with their checksums, and count their bytes. A `DamagedError` names the first that differs."""
-    from ...model import TOKENIZER_FILE
-
     shards = [*manifest.training.shards, *manifest.held_out.shards]
     listed = {TOKENIZER_FILE: manifest.tokenizer.sha256} | {shard.name: shard.sha256 for shard in shards}
     count = 0
