@@ -22,6 +22,7 @@ from handgrad.proof.envelope import DTYPES
 
 from . import ablation
 from . import context as contexts
+from . import corpus as corpora
 from . import decode as decoding
 from . import learn as learning
 from . import scaling as scaled
@@ -210,6 +211,48 @@ def ablate(
             record["ablation"] = [each._asdict() for each in rows]
             _write(record, json_)
     _show_ablation(rows)
+
+
+@app.command()
+def corpus(
+    sizes: Annotated[
+        str, typer.Option(help="Megabytes of text, numbers with commas between; 1000 take ten minutes.")
+    ] = "10,100,1000",
+    rounds: Rounds = 1,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the texts and tokens lie meanwhile, up to twice the size.", exists=True, file_okay=False
+        ),
+    ] = None,
+    json_: JSON = None,
+) -> None:
+    """Corpora of growing size: the rate of `handgrad data prepare` beside the tokenizer library's, and training on it.
+
+    Each turn is a process of its own; with several rounds they alternate, and the table has medians.
+    """
+    numbers = _numbers("--sizes", sizes)
+    record = _begin(cores(), rounds, json_)
+    table = _figures_table(
+        *("MB", "byte pairs, s", "prepared, MB/s", "library, MB/s", "ratio", "memory, MB"),
+        *("training: start, s", "step, ms", "evaluation, s", "memory, MB"),
+    )
+    for number in numbers:
+        with tempfile.TemporaryDirectory(dir=folder) as place, status_line.status(f"{number} MB") as status:
+            for told in corpora.measure(number, rounds, Path(place)):
+                if isinstance(told, str):
+                    status.update(f"{number} MB: {told}")
+                    continue
+                record["contests"][f"{number} MB"] = told._asdict()
+                figures = (f"{told.learning:.1f}", f"{told.rate:.2f}", f"{told.library:.2f}")
+                ratio, memories = (
+                    f"{told.rate / told.library:.2f}",
+                    (f"{told.prepare_peak:.0f}", f"{told.train_peak:.0f}"),
+                )
+                training = (f"{told.start:.2f}", f"{told.step:.1f}", f"{told.evaluation:.2f}")
+                table.add_row(f"{number:,}", *figures, ratio, memories[0], *training, memories[1])
+        _write(record, json_)
+    _print_table(table)
 
 
 @app.command()

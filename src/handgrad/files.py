@@ -91,12 +91,12 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     return content
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | memoryview | str) -> None:
     """Write to a temporary file beside it, flush it to the disk, then rename; text is UTF-8."""
     write_all({path: content.encode() if isinstance(content, str) else content})
 
 
-def write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes | memoryview]) -> None:
     """Write them all beside their places and flush them to the disk; then rename them, in order."""
     parts = {path: path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}") for path in files}
     try:

@@ -32,6 +32,7 @@ from handgrad.proof.trace import refuse_other_files
 from handgrad.settings import read_assignment
 from handgrad.training import (
     fresh_trainer,
+    is_prepared,
     make_corpus,
     make_recipe,
     memory,
@@ -44,9 +45,12 @@ from handgrad.training import (
     resume_run,
     smoothed,
     split,
+    training_batch,
 )
 from handgrad.training.checkpoint import FILES
 from handgrad.training.plot import loss_plot
+from handgrad.training.prepared import PreparedText, check_prepared, make_plan, prepare, require_manifest
+from handgrad.training.prepared.progress import read_progress
 
 from . import questions, valid
 from .chance import Chance
@@ -289,6 +293,21 @@ def read_texts(folder: Path) -> None:
         make_corpus(text, tokenizer, 2)
 
 
+def read_corpora(folder: Path) -> None:
+    out = folder / "out"
+    prepare(make_plan([str(folder)], out, tokenizer="bytes", share=0.3), out)
+
+
+def read_prepared(folder: Path) -> None:
+    """As training does; and as its check."""
+    is_prepared(folder)
+    text = PreparedText(folder)
+    corpus = make_corpus(text, text.tokenizer, 4)
+    training_batch(corpus.training, 4, 2, 0, 1)
+    text.excerpt()
+    check_prepared(folder, require_manifest(folder))
+
+
 READERS = {
     reader.name: reader
     for reader in (
@@ -314,6 +333,10 @@ READERS = {
         Reader("problem", valid.problem, spoilt_files("answer.json"), read_answer, 50, ROOMY),
         Reader("answer", valid.answer, spoilt_files(), read_answer, 100, ROOMY),
         Reader("texts", valid.texts, spoilt_files(), read_texts, 20, ROOMY),
+        Reader("corpora", valid.corpora, spoilt_files(), read_corpora, 20, ROOMY),
+        Reader("prepared", valid.prepared, spoilt_files(), read_prepared, 60, ROOMY),
+        Reader("manifest", valid.prepared, spoilt_files("manifest.json"), read_prepared, 60, ROOMY),
+        Reader("progress", valid.only(valid.prepared, "progress.json"), spoilt_files(), read_progress, 100),
         Reader("questions", questions.valid, one_file, questions.ask, 80, ROOMY),
     )
 }

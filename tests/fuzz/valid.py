@@ -1,5 +1,6 @@
 """Valid inputs, to be spoilt: small ones of every kind."""
 
+import gzip
 import json
 import shutil
 import tempfile
@@ -11,7 +12,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
+import zstandard
 
 from handgrad.interop import export
 from handgrad.learn.course import PROGRESS_FILE, Course
@@ -23,6 +27,7 @@ from handgrad.proof.kit.write import kit_case
 from handgrad.proof.making import FAMILIES
 from handgrad.proof.tensor_files import read_tensor_file, tensor_file
 from handgrad.training import create_run, make_recipe, read_data
+from handgrad.training.prepared import Interrupted, make_plan, prepare
 
 Files = Mapping[str, bytes]
 """A folder: the contents of its files by name."""
@@ -225,3 +230,32 @@ def texts(folder: Path) -> None:
     for name, text in contents.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(text.encode())
+
+
+@in_a_folder
+def corpora(folder: Path) -> None:
+    """Sources of every format that can be prepared."""
+    rows = "".join(json.dumps({"text": TEXT, "n": n}) + "\n" for n in range(4)).encode()
+    (folder / "a.jsonl").write_bytes(rows)
+    (folder / "b.ndjson.gz").write_bytes(gzip.compress(rows, mtime=0))
+    (folder / "c.txt.zst").write_bytes(zstandard.compress(TEXT.encode()))
+    (folder / "d.txt").write_bytes("größer\r\n漢字 🐈".encode() * 9)
+    pq.write_table(pa.table({"text": [TEXT, None, "more"] * 3}), folder / "e.parquet", row_group_size=4)
+
+
+@in_a_folder
+def prepared(folder: Path) -> None:
+    """Prepared data, and progress.json as it was when they were broken off."""
+    with written({"a.txt": TEXT.encode(), "b.txt": TEXT.encode()}) as texts:
+        plan = make_plan([str(texts)], folder, tokenizer="bpe", vocabulary=270)
+
+        def stop(what: str, done: int) -> None:
+            if what == "tokenizing":
+                raise Interrupted
+
+        try:
+            prepare(plan, folder, stop)
+        except Interrupted:
+            progress = (folder / "progress.json").read_bytes()
+        prepare(plan, folder)
+    (folder / "progress.json").write_bytes(progress)

@@ -14,6 +14,7 @@ from ..machine import keep_freed_memory
 from ..training import launched_rank
 from .check import check
 from .compare import compare
+from .data import app as data
 from .evaluate import evaluate
 from .explore import explore
 from .export import export
@@ -46,6 +47,7 @@ app.command()(generate)
 app.command()(evaluate)
 app.command()(info)
 app.command()(export)
+app.add_typer(data, name="data")
 app.add_typer(learn, name="learn")
 
 
@@ -64,6 +66,8 @@ def options(
 ) -> None:
     if launched_rank() and context.invoked_subcommand != "train":  # all else is done by one process, the first
         raise typer.Exit
+    if context.invoked_subcommand != "data":  # the tokenizer library's threads would wait for the one arena
+        keep_freed_memory()
 
 
 def main() -> None:
@@ -73,7 +77,6 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     if launched_rank():  # the first of the ranks speaks for all
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    keep_freed_memory()
     try:
         try:
             app(prog_name="handgrad")

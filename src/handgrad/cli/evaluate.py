@@ -9,7 +9,16 @@ from rich.table import Table
 
 from ..errors import HandgradError, TextError
 from ..model import Model
-from ..training import RECORD_FILE, Evaluation, read_data_again, read_documents, read_record, run_of
+from ..training import (
+    RECORD_FILE,
+    Evaluation,
+    Passage,
+    prepared_among,
+    read_data_again,
+    read_documents,
+    read_record,
+    run_of,
+)
 from ..training import evaluate as evaluate_text
 from .model import RunFolder, load_model
 from .terminal import PIPE_WIDTH, make_room, plain_console
@@ -39,13 +48,16 @@ def evaluate(
     if glob is not None and data is None:
         raise HandgradError("--glob: there is no --data for it")
     window = None
+    texts: list[tuple[str, str | Passage]]
     if data:
+        if prepared := prepared_among(data):
+            raise HandgradError(f"{prepared}: prepared data; give a text, or no --data for what the run held out")
         texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:
         if (folder := run_of(run)) is None:
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")
         record = read_record(folder)
-        texts = [("held out", read_data_again(record, folder).text.validation)]
+        texts = [("held out", read_data_again(record, folder).text.held_out(model.tokenizer))]
         window = record.recipe.training.sequence(model.config.context)  # so that the loss is that of training
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("text", overflow="fold")
@@ -69,7 +81,7 @@ def evaluate(
     console.print(table)
 
 
-def _measure(model: Model, name: str, text: str, bar: ProgressBar, window: int | None) -> Evaluation:
+def _measure(model: Model, name: str, text: str | Passage, bar: ProgressBar, window: int | None) -> Evaluation:
     task = bar.add_task(name, total=None)
 
     def told(done: int, total: int) -> None:

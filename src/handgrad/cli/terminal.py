@@ -10,6 +10,7 @@ from rich.console import Console
 
 FULL_WIDTH = 78
 """Columns that a table takes at least: a narrower terminal wraps its lines, and nothing is cut."""
+FINISHING = "finishing the step; once more to stop at once, and go on from the last checkpoint"
 PIPE_WIDTH = 5000
 """Columns where there is no terminal, and a long name needs no wrapping."""
 
@@ -25,14 +26,14 @@ def make_room(console: Console, pipe: int = FULL_WIDTH) -> None:
 
 
 @contextmanager
-def interruptible(console: Console) -> Iterator[Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that the update under way is finished; a second one kills."""
+def interruptible(console: Console, note: str = FINISHING) -> Iterator[Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that what is under way is finished; a second one kills."""
     interrupted = Event()
 
     def stop(signum: int, frame: object) -> None:
         interrupted.set()
         if console.is_terminal:
-            console.print("finishing the step; once more to stop at once, and go on from the last checkpoint")
+            console.print(note)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -21,6 +21,8 @@ from ..training import (
     PLOT_FILE,
     PRESETS,
     Alone,
+    Data,
+    PreparedText,
     Progress,
     Run,
     create_run,
@@ -48,7 +50,8 @@ def train(
         typer.Option(
             metavar="PATH",
             rich_help_panel=TEXT,
-            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. "
+            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. Or a folder "
+            "that `handgrad data prepare` made of a text of any size, larger than memory too. "
             "Without it: the reference of the Python language, which every CPython carries.",
         ),
     ] = None,
@@ -218,12 +221,26 @@ def _created(
         raise HandgradError(f"preset: not with --init; the model in {init} has its own architecture")
     started = (init, load(init)) if init else None
     preset = "" if started else DEFAULT_PRESET if preset is None else preset
-    recipe = recipe_for(started[1], settings) if started else make_recipe(settings, preset)
     text = read_data(data or [], glob)
+    if isinstance(text.text, PreparedText):
+        settings = _with_its_tokenizer(settings, text, started is not None)
+    recipe = recipe_for(started[1], settings) if started else make_recipe(settings, preset)
     try:
         return create_run(out, preset, recipe, text, threads, started, ranks)
     except TextError as error:
         raise TextError(f"{names_of(data or [])}: {error}") from None
+
+
+def _with_its_tokenizer(settings: dict[str, Any], data: Data, started: bool) -> dict[str, Any]:
+    """The settings for prepared data, which have a tokenizer; a `ConfigError` where one is asked for."""
+    for name in ("tokenizer", "vocabulary"):
+        if settings.get(name, "data") != "data":
+            raise ConfigError(
+                f"{name}: {settings[name]!r}, but the prepared data in {data.sources[0]} have a tokenizer; "
+                f"handgrad data prepare --{name} makes others"
+            )
+    others = {name: value for name, value in settings.items() if name not in ("tokenizer", "vocabulary")}
+    return others if started else others | {"tokenizer": "data"}
 
 
 def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None, ranks: Alone) -> Run:
@@ -244,9 +261,13 @@ def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: i
 
 def _show_start(run: Run, console: Console) -> None:
     model, corpus, config = run.trainer.model, run.trainer.corpus, run.trainer.config
-    kind = {"chars": "different characters", "bytes": "bytes", "bpe": "byte pairs", "model": "tokens"}[
-        run.record.recipe.tokenizer.tokenizer
-    ]
+    kind = {
+        "chars": "different characters",
+        "bytes": "bytes",
+        "bpe": "byte pairs",
+        "model": "tokens",
+        "data": "tokens",
+    }[run.record.recipe.tokenizer.tokenizer]
     passes = config.steps * config.batch * run.trainer.length / len(corpus.training)
     for note in run.notes:
         console.print(note)
@@ -280,9 +301,10 @@ def _train(run: Run, minutes: float | None, console: Console) -> None:
         console.print(f"{why} after step {run.step:,}; all is saved. Go on with:  handgrad train --resume {run.folder}")
         raise typer.Exit(1 if interrupted else 0)
     last = run.metrics.entries[-1]
+    part = "part" if run.record.recipe.tokenizer.tokenizer == "data" else "tenth"  # that of prepared data may be less
     console.print(
         f"\nvalidation loss {last['validation_loss']:.3f} nats = {last['bits_per_character']:.3f} bits a character, on "
-        f"the held-out tenth ({config.steps:,} steps in {last['seconds']:.0f} s)"
+        f"the held-out {part} ({config.steps:,} steps in {last['seconds']:.0f} s)"
     )
     if run.best and run.best.step < run.step:
         console.print(f"it was lowest after step {run.best.step:,}, {run.best.loss:.3f}: {run.folder / BEST}")

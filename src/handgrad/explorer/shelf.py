@@ -127,7 +127,7 @@ def _held_out(run: Path | None) -> str:
     if run is None:
         return ""
     try:
-        text = read_data_again(read_record(run), run).text.validation
+        text = read_data_again(read_record(run), run).text.excerpt()
     except (HandgradError, OSError):  # it has moved, or it is standard input of long ago
         return ""
     sentence = re.search(r"^[A-Z][^\n]{50,}", text, re.MULTILINE)  # easier to look at than where the cut fell

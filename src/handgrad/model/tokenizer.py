@@ -1,7 +1,7 @@
 """Text to tokens and back, by the `tokenizers` library, whose file format every tokenizer here is kept in."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,9 @@ PART = 1 << 20
 """Characters that are tokenized at once, about."""
 MANY = 1 << 20
 """Tokens, of which the numbers may have gaps."""
+SAFE_CUT = re.compile(r"(?<=\S)(?=[ \n])")
+"""Where a text can be cut: tokens of our own making never reach from what is not white space into what is, so they stay
+those of the whole."""
 REPLACEMENT = "\ufffd"
 """What stands for bytes that are no character, or not yet."""
 
@@ -49,23 +52,25 @@ class Tokenizer:
         return cls(inner)
 
     @classmethod
-    def of_byte_pairs(cls, text: str, vocabulary: int) -> "Tokenizer":
+    def of_byte_pairs(cls, text: str | Iterable[str], vocabulary: int) -> "Tokenizer":
         """The 256 bytes, and what byte-pair encoding finds by merging the text's most frequent pair, again and again.
 
         `vocabulary`, at least 256, is how many tokens there may be; a short text has fewer pairs to merge. Every text
-        can be expressed. Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016.
+        can be expressed. A text in pieces, cut at `SAFE_CUT`, gives the same tokens as the whole, with less memory.
+        Source: Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016.
         """
         inner = tokenizers.Tokenizer(BPE())
         inner.pre_tokenizer = WORDS_IN_BYTES
         inner.decoder = tokenizers.decoders.ByteLevel()
-        most = 256 + len(text.encode(errors="replace"))  # the library makes room for all that are asked for
+        # the library makes room for all that are asked for
+        most = 256 + len(text.encode(errors="replace")) if isinstance(text, str) else MANY
         trainer = BpeTrainer(
             vocab_size=min(vocabulary, most),
             min_frequency=2,
             initial_alphabet=ByteLevel.alphabet(),
             show_progress=False,
         )
-        inner.train_from_iterator([text], trainer)
+        inner.train_from_iterator([text] if isinstance(text, str) else text, trainer)
         return cls(inner)
 
     @classmethod
@@ -99,24 +104,46 @@ class Tokenizer:
             with _refused("the text cannot be tokenized"):
                 return np.concatenate([np.array(self.inner.encode(part).ids, np.int32) for part in self._parts(text)])
         except TextError:
-            known = self.inner.get_vocab()
-            for position, character in enumerate(text):
-                where = f"character {character!r} (position {position})"
-                if "\ud800" <= character <= "\udfff":  # half of a pair of UTF-16, or a byte that was not UTF-8
-                    raise TextError(f"{where} cannot be written in UTF-8") from None
-                if not self._by_bytes and character not in known:
-                    raise TextError(
-                        f"{where} is not in the model's vocabulary; one of bytes or byte pairs has them all"
-                    ) from None
+            self._refuse_characters(text)
             raise
+
+    def encode_pieces(self, pieces: Sequence[str]) -> list[Array]:
+        """The tokens of each of many texts, without the `frame` of a document: the library works on all cores.
+
+        Errors as in `encode`, but for the position.
+        """
+        try:
+            with _refused("the text cannot be tokenized"):
+                found = self.inner.encode_batch_fast(list(pieces), add_special_tokens=False)
+                return [np.array(encoding.ids, np.int32) for encoding in found]
+        except TextError:
+            for piece in pieces:
+                self._refuse_characters(piece, told=False)
+            raise
+
+    @property
+    def frame(self) -> tuple[Array, Array]:
+        """The special tokens that it puts before a text, and those after it."""
+        alone, framed = (self.inner.encode("a", add_special_tokens=special).ids for special in (False, True))
+        before = next((n for n in range(len(framed)) if framed[n : n + len(alone)] == alone), 0)
+        return np.array(framed[:before], np.int32), np.array(framed[before + len(alone) :], np.int32)
+
+    def _refuse_characters(self, text: str, told: bool = True) -> None:
+        """A `TextError` for the first character that cannot be expressed, with its position where that is `told`."""
+        known = self.inner.get_vocab()
+        for position, character in enumerate(text):
+            where = f"character {character!r}" + (f" (position {position})" if told else "")
+            if "\ud800" <= character <= "\udfff":  # half of a pair of UTF-16, or a byte that was not UTF-8
+                raise TextError(f"{where} cannot be written in UTF-8")
+            if not self._by_bytes and character not in known:
+                raise TextError(f"{where} is not in the model's vocabulary; one of bytes or byte pairs has them all")
 
     def _parts(self, text: str) -> Iterator[str]:
         """A long text in parts whose tokens are those of the whole: the library takes 200 bytes for each character.
 
-        Tokens of our own making never reach from what is not white space into what is, so there a text can be cut.
-        Those of other people's tokenizers might, which get the text whole.
+        Other people's tokenizers get the text whole: their tokens might reach across any cut.
         """
-        cuts = re.finditer(r"(?<=\S)(?=[ \n])", text) if len(text) > PART and self._ours else iter(())
+        cuts = SAFE_CUT.finditer(text) if len(text) > PART and self.is_ours else iter(())
         start = 0
         for cut in cuts:
             if cut.start() - start >= PART:
@@ -125,7 +152,7 @@ class Tokenizer:
         yield text[start:]
 
     @property
-    def _ours(self) -> bool:
+    def is_ours(self) -> bool:
         """Whether it cuts texts as those made here do: into characters, into bytes, or by GPT-2's rule."""
         inner = self.inner
         if inner.normalizer is not None or inner.post_processor is not None or inner.pre_tokenizer is None:

@@ -134,7 +134,7 @@ def _material() -> Material:
     held_out = training_batch(corpus.validation.tokens, config.context, HELD_OUT, seed=0, step=1)
     counts = np.bincount(corpus.training, minlength=config.vocabulary) + 1
     surprise = -np.log(counts / counts.sum())
-    return Material(config, corpus.training, held_out, float(surprise[held_out.targets].mean()))
+    return Material(config, np.asarray(corpus.training), held_out, float(surprise[held_out.targets].mean()))
 
 
 def _padded(batch: Batch) -> Batch:

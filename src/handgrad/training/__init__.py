@@ -3,13 +3,14 @@
 from .batches import Batch, consecutive_batches, training_batch, windows_per_epoch
 from .checkpoint import OPTIMIZER_FILE, PREVIOUS, Best, read_position
 from .config import RECORD_FILE, TrainingConfig
-from .corpus import Corpus, Passage, SplitText, make_corpus, split, tokenize
+from .corpus import Corpus, Passage, SplitText, Text, make_corpus, split, tokenize
 from .evaluate import Evaluation, evaluate
 from .follow import follow
 from .memory import Memory, memory
 from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
+from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among
 from .presets import DEFAULT_PRESET, PRESETS
 from .ranks import Alone, join, launched_rank
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
@@ -35,14 +36,17 @@ __all__ = [
     "Data",
     "Entry",
     "Evaluation",
+    "MappedTokens",
     "Memory",
     "Muon",
     "Passage",
+    "PreparedText",
     "Progress",
     "Recipe",
     "Record",
     "Run",
     "SplitText",
+    "Text",
     "Trainer",
     "TrainingConfig",
     "best_of",
@@ -56,6 +60,7 @@ __all__ = [
     "follow_metrics",
     "fresh_trainer",
     "is_being_trained",
+    "is_prepared",
     "join",
     "kept_models",
     "launched_rank",
@@ -66,6 +71,7 @@ __all__ = [
     "names_of",
     "new_trainer",
     "newest_run",
+    "prepared_among",
     "read_data",
     "read_data_again",
     "read_documents",

@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from ..layers import Array
+from .prepared.tokens import MappedTokens
+
+GROUP = 1 << 20
+"""Windows that are put into a random order at once: memory does not grow with the text."""
 
 
 class Batch(NamedTuple):
@@ -18,18 +22,24 @@ class Batch(NamedTuple):
 
 
 def training_batch(
-    tokens: Integer[Array, "N"], context: int, size: int, seed: int, step: int, rows: slice = slice(None)
+    tokens: Integer[Array, "N"] | MappedTokens,
+    context: int,
+    size: int,
+    seed: int,
+    step: int,
+    rows: slice = slice(None),
 ) -> Batch:
     """The batch of update `step`, counted from 1: a function of its arguments alone; or some rows of it.
 
     An epoch is one pass over the text, cut into windows side by side, in a random order and each once. Where the first
     window begins is random too, so that the cuts fall elsewhere in each epoch; less than two windows' tokens at the
     ends are left out, different ones each time. The batches are taken from the epochs one after the other: a batch may
-    end one and begin the next.
+    end one and begin the next. Of a long text the windows are put into order group by group, each of which is spread
+    over the whole text.
     """
     count = windows_per_epoch(len(tokens), context)
-    places = np.arange((step - 1) * size, step * size)[rows]
-    starts = np.array([_starts(len(tokens), context, seed, int(place // count))[place % count] for place in places])
+    places = range((step - 1) * size, step * size)[rows]
+    starts = np.array([_start(len(tokens), context, seed, *divmod(place, count)) for place in places])
     windows = tokens[starts[:, None] + np.arange(context + 1)]  # (B, T + 1)
     return Batch(windows[:, :-1], windows[:, 1:])
 
@@ -39,20 +49,34 @@ def windows_per_epoch(length: int, context: int) -> int:
     return max(1, (length - context) // context)
 
 
-@lru_cache(maxsize=2)
-def _starts(length: int, context: int, seed: int, epoch: int) -> Integer[Array, "windows"]:
-    """Where the windows of an epoch begin, in the order in which they are learned from."""
+def _start(length: int, context: int, seed: int, epoch: int, place: int) -> int:
+    """Where the window begins that is learned from in this place of an epoch.
+
+    Group g of G has the windows n with n mod G = g; the first (count mod G) groups have one more than the others.
+    """
     count = windows_per_epoch(length, context)
-    generator = np.random.default_rng((seed, epoch))
-    first = generator.integers(length - count * context)  # the last target is at first + count · context < length
-    return first + context * generator.permutation(count)
+    groups = -(-count // GROUP)
+    fewest, more = divmod(count, groups)
+    group, place = divmod(place, fewest + 1) if place < more * (fewest + 1) else divmod(place - more, fewest)
+    room = length - count * context  # the last target is at first + count · context < length
+    order = _order(room, fewest + (group < more), seed, epoch, group)[1]
+    first = _order(room, fewest + (more > 0), seed, epoch, 0)[0]
+    return first + context * (group + groups * int(order[place]))
 
 
-def consecutive_batches(tokens: Integer[Array, "N"], context: int, size: int) -> Iterator[Batch]:
+@lru_cache(maxsize=3)
+def _order(room: int, count: int, seed: int, epoch: int, group: int) -> tuple[int, Integer[Array, "windows"]]:
+    """Of a group: where in so much room the first window begins (that of group 0 counts), and its windows' order."""
+    generator = np.random.default_rng((seed, epoch, group) if group else (seed, epoch))
+    return int(generator.integers(room)), generator.permutation(count)
+
+
+def consecutive_batches(tokens: Integer[Array, "N"] | MappedTokens, context: int, size: int) -> Iterator[Batch]:
     """All tokens in order, window after window; the last may be shorter, so that each target counts just once."""
     count = (len(tokens) - 1) // context
-    inputs, targets = (tokens[shift : shift + count * context].reshape(count, context) for shift in (0, 1))
     for at in range(0, count, size):
-        yield Batch(inputs[at : at + size], targets[at : at + size])
+        part = tokens[at * context : min(at + size, count) * context + 1]
+        yield Batch(part[:-1].reshape(-1, context), part[1:].reshape(-1, context))
     if len(tokens) - 1 > count * context:
-        yield Batch(tokens[None, count * context : -1], tokens[None, count * context + 1 :])
+        rest = tokens[count * context : len(tokens)]
+        yield Batch(rest[None, :-1], rest[None, 1:])

@@ -28,7 +28,7 @@ from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metada
 from ..settings import LARGEST
 from .batches import windows_per_epoch
 from .config import RECORD_FILE
-from .corpus import SplitText, make_corpus
+from .corpus import Text, make_corpus
 from .metrics import is_a_number, read_metrics
 from .ranks import Alone
 from .record import Record
@@ -84,7 +84,7 @@ def damage_of(folder: Path, files: Sequence[str] = FILES) -> str | None:
 
 
 def load_checkpoint(
-    folder: Path, record: Record, text: SplitText, threads: int | None, ranks: Alone | None = None
+    folder: Path, record: Record, text: Text, threads: int | None, ranks: Alone | None = None
 ) -> tuple[Trainer, Best | None]:
     """The trainer as it was when it was saved."""
     model = load(folder)

@@ -84,9 +84,10 @@ def mean_loss(
     return float(sum(chain.from_iterable(in_turn))) / (len(passage.tokens) - 1)
 
 
-def evaluate(model: Model, text: str, told: Told = _nobody, window: int | None = None) -> Evaluation:
-    """The loss of a model on a text, read in windows: where not given, the context, but `LONGEST_WINDOW` at most."""
-    passage = tokenize(text, model.tokenizer)
+def evaluate(model: Model, text: str | Passage, told: Told = _nobody, window: int | None = None) -> Evaluation:
+    """The loss of a model on a text, which may be tokenized, read in windows: where not given, the context, but
+    `LONGEST_WINDOW` at most."""
+    passage = tokenize(text, model.tokenizer) if isinstance(text, str) else text
     if len(passage.tokens) < 2:
         raise TextError("the text is too short: it takes two tokens to predict one")
     with ThreadPoolExecutor(cores()) as pool:

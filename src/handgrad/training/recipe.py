@@ -19,9 +19,9 @@ from .sources import STANDARD_INPUT
 class TokenizerConfig(Settings):
     """How a text is cut into tokens."""
 
-    tokenizer: Literal["chars", "bytes", "bpe", "model"] = "chars"
+    tokenizer: Literal["chars", "bytes", "bpe", "model", "data"] = "chars"
     """`chars`: the text's characters; `bytes`: the bytes of UTF-8; `bpe`: byte pairs, found in the text; `model`: that
-    of the model which training starts from."""
+    of the model which training starts from; `data`: that of the prepared data."""
     vocabulary: Annotated[int, Bounds(at_least=256)] = 1024
     """The most tokens that a `bpe` tokenizer may have; the others know theirs."""
 
@@ -29,6 +29,8 @@ class TokenizerConfig(Settings):
         """A tokenizer that knows `express` and, where it learns, has learned from `learn_from`."""
         if self.tokenizer == "model":
             raise ConfigError("tokenizer: 'model', but there is no model to start from; --init names one")
+        if self.tokenizer == "data":
+            raise ConfigError("tokenizer: 'data', but the data are not prepared; handgrad data prepare makes them so")
         if self.tokenizer == "bytes":
             return Tokenizer.of_bytes()
         if self.tokenizer == "bpe":

@@ -15,7 +15,8 @@ from ..files import read_file, read_json_object
 from ..interop import load
 from ..model import Model
 from .config import RECORD_FILE
-from .corpus import SplitText, split
+from .corpus import Text, split
+from .prepared import PreparedText, prepared_among
 from .recipe import Recipe, make_recipe
 from .sources import STANDARD_INPUT, default_text, is_folder, names_of, read_documents, read_standard_input
 
@@ -30,21 +31,27 @@ class Data(NamedTuple):
     glob: str | None
     documents: int
     """How many texts there are."""
-    text: SplitText
+    text: Text
     kept: bytes | None = None
     """What a run keeps because it may not be there again: standard input, or the default text."""
 
 
 def read_data(sources: Sequence[str] = (), glob: str | None = None, kept: bytes | None = None) -> Data:
-    """Read all sources; `kept` stands for what was kept of them before."""
+    """Read all sources; `kept` stands for what was kept of them before. Of prepared data only the manifest is read."""
+    if prepared := prepared_among(sources):
+        if len(sources) > 1 or glob is not None:
+            raise ConfigError(
+                f"{prepared}: prepared data are all that a run learns from; no other --data, and no --glob"
+            )
+        text = PreparedText(Path(prepared).resolve())
+        return Data([str(Path(prepared).resolve())], None, text.manifest.documents, text)
     if kept is None and not sources:
         kept = default_text().encode()
     elif kept is None and STANDARD_INPUT in sources:
         kept = read_standard_input()
     documents = read_documents(sources, glob, kept)
     paths = [source if source == STANDARD_INPUT else str(Path(source).resolve()) for source in sources]
-    text = split([document.text for document in documents])
-    return Data(paths, glob, len(documents), text, kept)
+    return Data(paths, glob, len(documents), split([document.text for document in documents]), kept)
 
 
 class Init(NamedTuple):

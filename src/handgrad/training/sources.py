@@ -1,7 +1,7 @@
 """Where a text comes from: files, folders of files, standard input, or the default text."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from .config import RECORD_FILE
 
 STANDARD_INPUT = "-"
 DEFAULT_TEXT = "the default text"
+FIRST_SHARD = "training-00000.npy"
+"""A folder that has it is one of prepared data."""
 TEXT_SUFFIXES = (
     *(".txt", ".md", ".rst", ".tex", ".org", ".adoc", ".csv", ".json", ".toml", ".yaml", ".yml", ".html", ".xml"),
     *(".py", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".js", ".ts", ".css", ".sh"),
@@ -64,7 +66,7 @@ def _read_source(source: str, glob: str | None, kept: bytes | None) -> Iterator[
     elif not is_folder(source):
         yield from _document(source, read_file(Path(source), pipes=True))
     else:
-        for path in _files(Path(source), glob):
+        for path in files_in(Path(source), glob):
             yield from _document(str(path), read_file(path))
 
 
@@ -81,8 +83,13 @@ def read_standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _files(folder: Path, glob: str | None) -> list[Path]:
-    """The files of a folder to read. Runs within it are passed over, and, without a pattern, what is hidden (.git)."""
+def is_text(path: Path) -> bool:
+    return path.suffix.lower() in TEXT_SUFFIXES
+
+
+def files_in(folder: Path, glob: str | None, is_wanted: Callable[[Path], bool] = is_text) -> list[Path]:
+    """The files of a folder to read. Runs and prepared data within it are passed over, and, without a pattern, what is
+    hidden (.git) and what is not wanted."""
     try:
         paths = [path for path in folder.glob(glob or "**/*") if path.is_file()]
     except (ValueError, NotImplementedError, OSError) as error:  # no pattern, or a name that is too long
@@ -90,12 +97,9 @@ def _files(folder: Path, glob: str | None) -> list[Path]:
         raise TextError(f"--glob: {glob!r}: {why}") from None
     if glob is None:
         inner = ((path, path.relative_to(folder).parts) for path in paths)
-        paths = [
-            path
-            for path, parts in inner
-            if path.suffix.lower() in TEXT_SUFFIXES and not any(part.startswith(".") for part in parts)
-        ]
+        paths = [path for path, parts in inner if is_wanted(path) and not any(part.startswith(".") for part in parts)]
     runs = {path.parent for path in folder.glob(f"**/{RECORD_FILE}") if (path.parent / CHECKSUMS_FILE).exists()}
+    runs |= {path.parent for path in folder.glob(f"**/{FIRST_SHARD}")}
     runs.discard(folder)
     paths = [path for path in paths if runs.isdisjoint(path.parents)]
     if not paths:

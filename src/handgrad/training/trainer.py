@@ -21,7 +21,7 @@ from ..model import (
 )
 from .batches import Batch, consecutive_batches, training_batch
 from .config import TrainingConfig
-from .corpus import Corpus, SplitText, make_corpus, split
+from .corpus import Corpus, Text, make_corpus, split
 from .evaluate import EVALUATION_BATCH, Evaluation, mean_loss
 from .nonfinite import first_non_finite
 from .optimizers import OPTIMIZERS, Update, in_order
@@ -245,7 +245,7 @@ def new_trainer(
 
 def fresh_trainer(
     recipe: Recipe,
-    text: SplitText,
+    text: Text,
     threads: int | None = None,
     init: Model | None = None,
     ranks: Alone | None = None,
@@ -255,7 +255,7 @@ def fresh_trainer(
     if init is not None:
         model = init
     else:
-        tokenizer = recipe.tokenizer.make(text.training, text.training + text.validation)
+        tokenizer = text.make_tokenizer(recipe.tokenizer)
         config = recipe.model(tokenizer.vocabulary)
         model = Model(config, initial_parameters(config, recipe.training.seed), tokenizer)
     corpus = make_corpus(text, model.tokenizer, recipe.training.sequence(model.config.context))
