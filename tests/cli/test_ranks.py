@@ -149,3 +149,14 @@ def test_an_mpiexec_of_another_mpi_is_noticed(tmp_path: Path) -> None:
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("handgrad: one of 4 ranks, but alone: mpiexec does not belong to mpi4py's MPI, ")
     assert process.stderr.count("\n") == 1
+
+
+@needs_mpi
+def test_ranks_read_prepared_data_themselves(cli: Cli, text: Path, tmp_path: Path) -> None:
+    assert cli("data", "prepare", text, "--tokenizer", "bytes", "--out", "prepared").status == 0
+    begin = ["train", "--data", "prepared", *FOUR]
+    assert cli(*begin, "--out", "whole").status == 0
+    status, _, errors = handgrad(2, *begin, "--out", "run", folder=tmp_path)
+    assert (status, errors) == (0, "")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes(), name
