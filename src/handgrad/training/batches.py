@@ -71,12 +71,20 @@ def _order(room: int, count: int, seed: int, epoch: int, group: int) -> tuple[in
     return int(generator.integers(room)), generator.permutation(count)
 
 
-def consecutive_batches(tokens: Integer[Array, "N"] | MappedTokens, context: int, size: int) -> Iterator[Batch]:
-    """All tokens in order, window after window; the last may be shorter, so that each target counts just once."""
+def consecutive_batches(
+    tokens: Integer[Array, "N"] | MappedTokens, context: int, size: int, numbers: slice = slice(None)
+) -> Iterator[Batch]:
+    """All tokens in order, window after window; the last may be shorter, so that each target counts just once. Or some
+    of the batches, by their numbers."""
     count = (len(tokens) - 1) // context
-    for at in range(0, count, size):
-        part = tokens[at * context : min(at + size, count) * context + 1]
-        yield Batch(part[:-1].reshape(-1, context), part[1:].reshape(-1, context))
-    if len(tokens) - 1 > count * context:
-        rest = tokens[count * context : len(tokens)]
-        yield Batch(rest[None, :-1], rest[None, 1:])
+    for number in range(batch_count(len(tokens), context, size))[numbers]:
+        first, last = number * size, min((number + 1) * size, count)
+        part = tokens[first * context : last * context + 1] if first < count else tokens[count * context : len(tokens)]
+        shape = (-1, context) if first < count else (1, -1)
+        yield Batch(part[:-1].reshape(shape), part[1:].reshape(shape))
+
+
+def batch_count(length: int, context: int, size: int) -> int:
+    """How many batches so many tokens make, with that of the rest."""
+    count = (length - 1) // context
+    return -(-count // size) + (length - 1 > count * context)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import HandgradError, TextError
 from ..machine import cores, single_threaded_blas
 from ..model import Model, loss_forward
-from .batches import Batch, consecutive_batches
+from .batches import Batch, batch_count, consecutive_batches
 from .corpus import Passage, tokenize
 from .ranks import Alone
 
@@ -74,13 +74,16 @@ def mean_loss(
 
     ranks = ranks or Alone()
     done, totals = 0, list[float]()
-    batches = consecutive_batches(passage.tokens, window, EVALUATION_BATCH)
+    dealt = [slice(rank, None, ranks.size) for rank in range(ranks.size)]
+    batches = consecutive_batches(passage.tokens, window, EVALUATION_BATCH, dealt[ranks.rank])
     with single_threaded_blas():
-        for part, count in pool.map(total, islice(batches, ranks.rank, None, ranks.size)):
+        for part, count in pool.map(total, batches):
             totals.append(part)
             done += count
             told(done, len(passage.tokens) - 1)
-    in_turn = zip_longest(*(found.tolist() for found in ranks.gather(np.array(totals))), fillvalue=0.0)
+    all_ = range(batch_count(len(passage.tokens), window, EVALUATION_BATCH))
+    everybodys = ranks.gather(np.array(totals), [len(all_[numbers]) for numbers in dealt])
+    in_turn = zip_longest(*(found.tolist() for found in everybodys), fillvalue=0.0)
     return float(sum(chain.from_iterable(in_turn))) / (len(passage.tokens) - 1)
 
 

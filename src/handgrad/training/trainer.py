@@ -197,7 +197,8 @@ class Trainer:
                 losses += self._map(self._shard, range(len(block)), mine, repeat(targets), repeat(gradients))
                 blocks.append(len(block))
             gradients.finish()
-        everybodys = (np.split(found, np.cumsum(blocks)[:-1]) for found in self.ranks.gather(np.array(losses)))
+        gathered = self.ranks.gather(np.array(losses), [len(losses)] * self.ranks.size)
+        everybodys = [np.split(found, np.cumsum(blocks)[:-1]) for found in gathered]
         loss = sum(sum(np.concatenate(part).tolist()) for part in zip(*everybodys, strict=True))
         return float(loss), gradients
 

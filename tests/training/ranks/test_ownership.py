@@ -24,7 +24,7 @@ def test_every_number_has_one_owner(ranks: int, optimizer: type[Optimizer]) -> N
     owners = np.zeros(sum(map(prod, shapes.values())), int)
     starts = dict(zip(shapes, np.cumsum([0, *map(prod, shapes.values())]), strict=False))
     for rank in range(ranks):
-        by_portion = [ownership.portion(part, rank) for part in ownership.cuts]
+        by_portion = [slice(*cuts[rank : rank + 2]) for cuts in ownership.cuts.values()]
         by_row = [
             slice(starts[name] + rows.start * prod(shapes[name][1:]), starts[name] + rows.stop * prod(shapes[name][1:]))
             for name, rows in ownership.all_rows(rank).items()

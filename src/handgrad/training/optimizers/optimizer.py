@@ -65,7 +65,8 @@ class Optimizer(ABC):
 
         Its parts know nothing of each other: `share` may give them to threads, and no bit changes.
         """
-        self.update(dict(zip(self.parameters, leaves(gradients), strict=True)), learning_rate, scale, share)
+        with single_threaded_blas():  # on several threads Muon's products would round differently
+            self.update(dict(zip(self.parameters, leaves(gradients), strict=True)), learning_rate, scale, share)
         self.steps += 1
 
     def update(
@@ -76,5 +77,4 @@ class Optimizer(ABC):
         share: Callable[[Sequence[Update]], None],
     ) -> None:
         """What the update under way does to these parameters."""
-        with single_threaded_blas():  # on several threads Muon's products would round differently
-            share(list(self.updates(gradients, self.steps + 1, learning_rate, scale)))
+        share(list(self.updates(gradients, self.steps + 1, learning_rate, scale)))

@@ -62,8 +62,8 @@ class Alone:
         """All ranks do what follows: the method of a trainer that this names, with these arguments."""
         return nullcontext()
 
-    def gather(self, values: Array) -> list[Array]:
-        """What each rank has, in their order."""
+    def gather(self, values: Array, counts: Sequence[int]) -> list[Array]:
+        """The numbers that each rank has, so many, in the order of the ranks."""
         return [values]
 
     def gradients(self) -> GradientSum:

@@ -69,8 +69,8 @@ class SharedSum(GradientSum):
     def norm(self) -> float:
         """Of all gradients together; all ranks must ask for it."""
         parts, ranks = sorted(self._ranks.ownership.cuts), range(self._ranks.size)
-        mine = [squares(iter(self.owned(part).values())) for part in parts]
-        theirs = self._ranks.gather(np.concatenate(mine))
+        mine = np.concatenate([squares(iter(self.owned(part).values())) for part in parts])
         counts = [[self._ranks.ownership.squares(part, rank) for part in parts] for rank in ranks]
-        pieces = [np.split(x, np.cumsum(count)[:-1]) for x, count in zip(theirs, counts, strict=True)]
+        everybodys = self._ranks.gather(mine, [*map(sum, counts)])
+        pieces = [np.split(x, np.cumsum(count)[:-1]) for x, count in zip(everybodys, counts, strict=True)]
         return norm_of([rows for part in zip(*pieces, strict=True) for rows in part])

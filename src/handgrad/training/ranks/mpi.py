@@ -9,7 +9,7 @@ on a block of the shards, and owns a portion of each part of the model. A step:
 2. The norm of all gradients is made of the squares of each row, by the row's owner.
 3. Each owner updates its portion, part by part, while those that are updated travel to everybody: an all-gather.
 
-A rank sends (ranks - 1) / ranks of the gradient, and as much of the weights; less is not possible. The all-to-all is
+A rank sends (ranks - 1) / ranks of the gradient, and as much of the weights; less is not possible. Both exchanges are
 made of messages: MPICH's own for unequal counts (Ialltoallv) moves 16 KB whenever it is polled, a message all at once.
 """
 
@@ -18,7 +18,7 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import format_exception
 from types import TracebackType
@@ -29,7 +29,7 @@ from mpi4py import MPI
 
 from ...errors import TrainingError, as_told
 from ...layers import Array
-from ...machine import processors
+from ...machine import processors, single_threaded_blas
 from ...model import GPTParameters, Parameters, Shape, leaves
 from ..optimizers import Optimizer
 from ..shards import Gradients
@@ -38,9 +38,12 @@ from .exchange import Exchange, SharedSum
 from .lifeline import Lifeline, start_watching
 from .ownership import Ownership, share_out
 
+pause: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))  # a sleep of 0 takes 50 µs on Linux
 Move = Callable[[Array, int, int], MPI.Request]
-SPINS = 100
-"""Polls before a rank that waits naps between them: some tenths of a millisecond."""
+SPIN = 1e-3
+"""Seconds that a rank that waits only yields between polls; later it naps."""
+GATHERED = 1 << 14
+"""The tag of numbers that all ranks gather; parts and tensors of a state have lower ones."""
 NAPS = 5e-5, 1e-3
 """The first, and the longest, in seconds."""
 LOOK_EVERY = 0.1
@@ -62,7 +65,7 @@ class Ranks(Alone):
         """Threads call MPI one at a time."""
         self._together = False
         """Whether the ranks are amid something, and would wait for each other."""
-        self.ownership = Ownership({}, {})
+        self.ownership = Ownership({}, {}, 0)
         self._sent, self._seconds = 0, 0.0
 
     @property
@@ -103,41 +106,45 @@ class Ranks(Alone):
         while (told := self.broadcast()) is not None:
             yield told
 
-    def gather(self, values: Array) -> list[Array]:
-        counts = np.empty(self.size, np.int64)
-        self.wait([self._world.Iallgather(np.array([values.size]), counts)])
-        found = np.empty(counts.sum(), values.dtype)
-        self.wait([self._world.Iallgatherv(values, [found, counts.tolist()])])
-        return np.split(found, np.cumsum(counts)[:-1])
+    def gather(self, values: Array, counts: Sequence[int]) -> list[Array]:
+        found = [values if rank == self.rank else np.empty(count) for rank, count in enumerate(counts)]
+        self.wait(self._give_to_all(values, found, GATHERED))
+        return found
 
     def gradients(self) -> SharedSum:
         return SharedSum(self)
 
     def update(self, optimizer: Optimizer, gradients: Any, rate: float, scale: float, share: Share) -> None:
-        requests = []
-        for part, cuts in self.ownership.cuts.items():
-            optimizer.update(gradients.owned(part), rate, scale, share)
-            counts = np.diff(cuts)
-            portions = [self._parameters.flat[self.ownership.portion(part)], counts.tolist()]
-            self._sent += int(counts[self.rank]) * (self.size - 1) * self._parameters.flat.itemsize
-            requests.append(self._world.Iallgatherv(MPI.IN_PLACE, portions))
-            MPI.Request.Testall(requests)  # some libraries move data only when they are called
+        requests = list[MPI.Request]()
+        with single_threaded_blas():
+            for tag, part in enumerate(self.ownership.cuts):
+                optimizer.update(gradients.owned(part), rate, scale, share)
+                portions = self._portions(part, self._parameters.flat)
+                requests += self._give_to_all(portions[self.rank], portions, tag)
+                self._sent += portions[self.rank].nbytes * (self.size - 1)
+                self.is_done(requests)
         self.wait(requests)
         optimizer.steps += 1
 
     def tree(self, portions: Mapping[str, Array]) -> GPTParameters:
         """What all ranks have of the parts, of which these are this rank's portions."""
         flat = np.empty_like(self._parameters.flat)
-        for part, cuts in self.ownership.cuts.items():
-            everybodys = [flat[self.ownership.portion(part)], np.diff(cuts).tolist()]
-            self.wait([self._world.Iallgatherv(portions[part], everybodys)])
+        for tag, (part, mine) in enumerate(portions.items()):
+            everybodys = self._portions(part, flat)
+            everybodys[self.rank][...] = mine
+            self.wait(self._give_to_all(mine, everybodys, tag))
         return Parameters(self._parameters.config, flat).tree
 
+    def _portions(self, part: str, flat: Array) -> list[Array]:
+        """What each rank owns of a part, in a vector that is laid out as the parameters."""
+        cuts = np.array(self.ownership.cuts[part])
+        return np.split(flat[cuts[0] : cuts[-1]], cuts[1:-1] - cuts[0])
+
     def whole(self, optimizer: Optimizer) -> Mapping[str, Array]:
-        shapes = self._state_shapes(optimizer)
-        return (
-            {} if self.rank else {name: np.zeros(shape, self._parameters.flat.dtype) for name, shape in shapes.items()}
-        )
+        if self.rank:
+            return {}
+        dtype = self._parameters.flat.dtype
+        return {name: np.zeros(shape, dtype) for name, shape in self._state_shapes(optimizer).items()}
 
     def collect(self, optimizer: Optimizer) -> Mapping[str, Array]:
         state = self.whole(optimizer)
@@ -184,13 +191,21 @@ class Ranks(Alone):
         outgoing = np.split(packed, cuts[1:-1] - cuts[0])
         incoming = np.empty((self.size, outgoing[self.rank].size), packed.dtype)
         incoming[self.rank] = outgoing[self.rank]
-        tag, others = [*self.ownership.cuts].index(part), [rank for rank in range(self.size) if rank != self.rank]
+        requests = self._swap(outgoing, list(incoming), [*self.ownership.cuts].index(part))
         with self._lock:
-            requests = [self._world.Irecv(incoming[rank], rank, tag) for rank in others if incoming.size]
-            requests += [self._world.Isend(outgoing[rank], rank, tag) for rank in others if outgoing[rank].size]
             self._sent += packed.nbytes - incoming[self.rank].nbytes
             self._seconds += time.perf_counter() - begun
         return Exchange(part, incoming, requests)
+
+    def _give_to_all(self, mine: Array, theirs: Sequence[Array], tag: int) -> list[MPI.Request]:
+        return self._swap([mine] * self.size, theirs, tag)
+
+    def _swap(self, outgoing: Sequence[Array], incoming: Sequence[Array], tag: int) -> list[MPI.Request]:
+        """Send each other rank its own array, and receive one from it; empty ones need not travel."""
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        with self._lock:
+            requests = [self._world.Irecv(incoming[rank], rank, tag) for rank in others if incoming[rank].size]
+            return requests + [self._world.Isend(outgoing[rank], rank, tag) for rank in others if outgoing[rank].size]
 
     def is_done(self, requests: list[MPI.Request]) -> bool:
         """Whether these have ended; some libraries move data only when they are asked."""
@@ -200,17 +215,17 @@ class Ranks(Alone):
     def wait(self, requests: list[MPI.Request]) -> None:
         """Until all have ended, or a rank is lost; after a while with naps, which leave others the processor."""
         begun = looked = time.perf_counter()
-        polls, nap = 0, NAPS[0]
+        nap = NAPS[0]
         while not self.is_done(requests):
-            polls += 1
-            if polls < SPINS:
-                time.sleep(0)
+            now = time.perf_counter()
+            if now - begun < SPIN:
+                pause()
                 continue
             time.sleep(nap)
             nap = min(1.02 * nap, NAPS[1])
-            if time.perf_counter() - looked > LOOK_EVERY:
+            if now - looked > LOOK_EVERY:
                 self._lifeline.check()
-                looked = time.perf_counter()
+                looked = now
         self._seconds += time.perf_counter() - begun
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

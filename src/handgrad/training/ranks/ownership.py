@@ -29,26 +29,22 @@ class Place(NamedTuple):
         return prod(self.shape[1:])
 
 
-class Ownership(NamedTuple):
-    cuts: dict[str, list[int]]
-    """For each part, in the order of the flat vector: where in it each rank's portion begins, and the last one ends."""
-    places: dict[str, Place]
+class Ownership:
+    """The portions of all ranks."""
 
-    def portion(self, part: str, rank: int | None = None) -> slice:
-        """Where in the flat vector the part is, or what this rank owns of it."""
-        cuts = self.cuts[part]
-        return slice(cuts[0], cuts[-1]) if rank is None else slice(cuts[rank], cuts[rank + 1])
+    def __init__(self, cuts: dict[str, list[int]], places: dict[str, Place], ranks: int) -> None:
+        self.cuts = cuts
+        """For each part, in the order of the flat vector: where in it each rank's portion begins, and the last ends."""
+        self.places = places
+        self._rows = {
+            (part, rank): self._rows_within(part, *cuts[part][rank : rank + 2])
+            for part in cuts
+            for rank in range(ranks)
+        }
 
     def rows(self, part: str, rank: int) -> dict[str, slice]:
         """The rows that this rank owns of each of the part's parameters; of a vector it owns all numbers or none."""
-        portion, found = self.portion(part, rank), {}
-        for name, place in self.places.items():
-            if place.part == part:
-                ends = ((end - place.start) // place.width for end in (portion.start, portion.stop))
-                first, last = (min(max(end, 0), place.shape[0]) for end in ends)
-                if first < last:
-                    found[name] = slice(first, last)
-        return found
+        return self._rows[part, rank]
 
     def all_rows(self, rank: int) -> dict[str, slice]:
         """The same for all parts."""
@@ -58,6 +54,16 @@ class Ownership(NamedTuple):
         """How many sums of squares come of these rows: one of each, but of a vector one in all."""
         rows = self.rows(part, rank)
         return sum(1 if len(self.places[name].shape) == 1 else x.stop - x.start for name, x in rows.items())
+
+    def _rows_within(self, part: str, start: int, stop: int) -> dict[str, slice]:
+        found = {}
+        for name, place in self.places.items():
+            if place.part == part:
+                ends = ((end - place.start) // place.width for end in (start, stop))
+                first, last = (min(max(end, 0), place.shape[0]) for end in ends)
+                if first < last:
+                    found[name] = slice(first, last)
+        return found
 
 
 def part_of(name: str) -> str:
@@ -87,7 +93,7 @@ def share_out(shapes: Mapping[str, Shape], optimizer: type[Optimizer], ranks: in
         loads += np.diff(done[at])
         first = min(place.start for place in places.values() if place.part == part)
         cuts[part] = [int(end) for end in np.concatenate([[first], ends])[at]]
-    return Ownership(cuts, places)
+    return Ownership(cuts, places, ranks)
 
 
 def _units(name: str, place: Place, optimizer: type[Optimizer]) -> Iterator[tuple[int, float]]:
