@@ -54,7 +54,7 @@ class Ranks(Alone):
     """A rank, and what it does with the others: all of them the same, in the same order."""
 
     def __init__(self, world: MPI.Comm) -> None:
-        self._world = world
+        self._world = world.Dup()  # messages of others, who use the same world, are not ours
         self.rank, self.size = world.rank, world.size
         machine = world.Split_type(MPI.COMM_TYPE_SHARED)
         self.neighbours = machine.size
@@ -230,18 +230,15 @@ class Ranks(Alone):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Let the others go. Where they wait for what will not come, end this process, of which they will hear."""
-        if self._together or (self.rank and error):
+        if error and (self._together or self.rank):
             self._abandon(error)
         if self.rank == 0:
             self.broadcast(None)
         self._lifeline.close()
 
-    def _abandon(self, error: BaseException | None) -> None:
-        told = as_told(error) if error else None
-        told = told or (
-            "stopped at once" if isinstance(error, KeyboardInterrupt) else "".join(format_exception(error)),
-            1,
-        )
-        print(f"handgrad: rank {self.rank}: {told[0]}", file=sys.__stderr__, flush=True)
+    def _abandon(self, error: BaseException) -> None:
+        unexpected = "stopped at once" if isinstance(error, KeyboardInterrupt) else "".join(format_exception(error))
+        message, status = as_told(error) or (unexpected, 1)
+        print(f"handgrad: rank {self.rank}: {message}", file=sys.__stderr__, flush=True)
         sys.stdout.flush()
-        os._exit(told[1])
+        os._exit(status)
