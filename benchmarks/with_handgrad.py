@@ -22,7 +22,7 @@ from handgrad.model import (
     initial_parameters,
     load_parameters,
 )
-from handgrad.training import Alone, Corpus, Passage, Trainer, TrainingConfig, follow, join
+from handgrad.training import Corpus, Passage, Ranks, Trainer, TrainingConfig, follow, join
 from handgrad.training.ranks.ownership import part_of
 
 from .plan import HELD_OUT, TOKENS, WEIGHTS, Turn, attention_inputs, projections, read_plan, schedule
@@ -40,10 +40,10 @@ def step(folder: Path) -> Callable[[], Turn]:
 
 
 def step_on_one_thread(folder: Path) -> Callable[[], Turn]:
-    return _step(folder, 1, Alone())
+    return _step(folder, 1, Ranks())
 
 
-def _step(folder: Path, threads: int, ranks: Alone) -> Callable[[], Turn]:
+def _step(folder: Path, threads: int, ranks: Ranks) -> Callable[[], Turn]:
     plan = read_plan(folder)
     tokens = np.load(folder / TOKENS)
     training = TrainingConfig(**vars(plan.training))

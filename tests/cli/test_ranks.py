@@ -118,6 +118,19 @@ def test_ctrl_c_saves_and_says_how_to_go_on(number: signal.Signals, tmp_path: Pa
     assert not is_being_trained(tmp_path / "run")
 
 
+@needs_mpi
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to one process")
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 0.9, 1.2])
+def test_ctrl_c_ends_ranks_that_have_not_met_yet(seconds: float, tmp_path: Path, text: Path) -> None:
+    """One might wait for the other within MPI, where Python's handler does not come to its turn."""
+    arguments = [*SMALL, "--set", "batch=4", "--steps", "100000", "--out", "run"]
+    with start_ranks(2, "-m", "handgrad", "train", "--data", text, *arguments, folder=tmp_path) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0
+
+
 def test_alone_mpi_is_not_imported(tmp_path: Path, text: Path) -> None:
     code = "import sys; from handgrad.cli import main\ntry: main()\nfinally: print(*sys.modules)"
     command = [sys.executable, "-c", code, "train", "--data", str(text), *TINY, "--out", "run"]

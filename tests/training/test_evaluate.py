@@ -4,6 +4,8 @@ import gc
 import math
 import sys
 import tracemalloc
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 from handgrad.errors import ConfigError, HandgradError, TextError
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, loss_forward
 from handgrad.training import (
-    Alone,
+    Batch,
     Evaluation,
     Memory,
     Passage,
+    Ranks,
     TrainingConfig,
+    consecutive_batches,
     create_run,
     evaluate,
     make_recipe,
@@ -119,6 +123,29 @@ def test_the_size_of_the_batches_changes_nothing(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(sys.modules["handgrad.training.evaluate"], "EVALUATION_BATCH", size)
         losses.append(evaluate(model, TEXT).loss)
     assert losses == pytest.approx([losses[0]] * 4, rel=1e-12)
+
+
+def test_of_a_long_text_few_batches_are_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, module = tiny(TOKENIZERS["chars"], context=2), sys.modules["handgrad.training.evaluate"]
+    made, there, most = 0, set[int](), 0
+    real = consecutive_batches
+
+    def spied(*arguments: Any) -> Iterator[Batch]:
+        nonlocal made, most
+        for batch in real(*arguments):
+            made += 1
+            there.add(made)
+            weakref.finalize(batch.tokens, there.discard, made)
+            most = max(most, len(there))
+            yield batch
+            del batch
+
+    wanted = evaluate(model, TEXT * 50).loss
+    monkeypatch.setattr(module, "consecutive_batches", spied)
+    monkeypatch.setattr(module, "cores", lambda: 2)
+    assert evaluate(model, TEXT * 50).loss == wanted
+    assert made > 200
+    assert most <= module.WAITING * 2 + 3  # and those of the two threads and of this one that end just now
 
 
 def test_an_evaluation_tells_how_far_it_is() -> None:
@@ -249,15 +276,20 @@ def test_what_the_machine_cannot_hold_is_refused_before_anything_is_written(
 
 
 def test_ranks_share_what_they_keep_and_add_up_on_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has all weights and gradients, and its share of the running means and of the sequences."""
+    """By hand: each has the weights, gradients of its one shard's largest part, its fourth of the sum and what is under
+    way, its fourth of the running means and the sequences; the leader all running means besides."""
 
-    class Four(Alone):
+    class Four(Ranks):
         size = 4
         neighbours = 2
 
-    trainer = new_trainer("what there is to learn. " * 50, "tiny", batch=12)
+    trainer = new_trainer("what there is to learn. " * 50, "tiny", batch=12, shards=4)
     whole = memory(trainer.model, trainer.config)
-    there = 2 * (whole.weights + whole.gradients + (whole.moments + whole.activations) // 4)
+    parameters = trainer.model.parameters
+    block = sum(x.nbytes for name, x in parameters.items() if name.startswith("blocks.0."))
+    assert whole.gradients == parameters.flat.nbytes + 4 * block
+    gradients = block + 2 * whole.weights + whole.weights // 4
+    there = 2 * (whole.weights + gradients + whole.moments // 4 + whole.moments + whole.activations // 4)
     monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there)
     refuse_what_does_not_fit(trainer.model, trainer.config, Four())
     monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there - 1)

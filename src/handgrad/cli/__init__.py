@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -75,6 +76,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to stop
             stream.reconfigure(errors="replace")
+    if launched_rank() is not None:  # Ctrl-C ends all ranks at once, those too that wait for others within MPI
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if launched_rank():  # the first of the ranks speaks for all
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:

@@ -13,9 +13,9 @@ from ..settings import read_assignment
 from ..training import (
     DEFAULT_PRESET,
     PRESETS,
-    Alone,
     Data,
     PreparedText,
+    Ranks,
     Run,
     create_run,
     field_meanings,
@@ -202,11 +202,11 @@ def _created(
     data: list[str] | None,
     glob: str | None,
     threads: int | None,
-    ranks: Alone,
+    ranks: Ranks,
 ) -> Run:
     """A new run."""
     if ranks.size > 1:
-        settings = {"shards": ranks.size * (threads or ranks.cores)} | settings
+        settings = {"shards": ranks.shards(threads)} | settings
     if out is not None:
         refuse_a_run(out)
     if init is not None and preset is not None:
@@ -235,7 +235,7 @@ def _with_its_tokenizer(settings: dict[str, Any], data: Data, started: bool) -> 
     return others if started else others | {"tokenizer": "data"}
 
 
-def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None, ranks: Alone) -> Run:
+def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: int | None, ranks: Ranks) -> Run:
     """The run of a folder. Settings may be repeated, but not changed: they are what makes it the same run."""
     run = resume_run(folder, data, threads, ranks)
     try:

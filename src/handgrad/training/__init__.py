@@ -12,7 +12,7 @@ from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
 from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among
 from .presets import DEFAULT_PRESET, PRESETS
-from .ranks import Alone, join, launched_rank
+from .ranks import Ranks, join, launched_rank
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
@@ -29,7 +29,6 @@ __all__ = [
     "PREVIOUS",
     "RECORD_FILE",
     "AdamW",
-    "Alone",
     "Batch",
     "Best",
     "Corpus",
@@ -42,6 +41,7 @@ __all__ = [
     "Passage",
     "PreparedText",
     "Progress",
+    "Ranks",
     "Recipe",
     "Record",
     "Run",

@@ -11,7 +11,7 @@ from ..machine import memory_size
 from ..model import Decoder, Model, leaves, loss_forward
 from .config import TrainingConfig
 from .optimizers import OPTIMIZERS
-from .ranks import Alone
+from .ranks import Ranks
 
 LONGEST = 1024
 """Positions of a forward pass that is only counted; beyond, what it keeps grows in proportion."""
@@ -24,9 +24,10 @@ class Memory(NamedTuple):
     keys_and_values: int
     """Of one text as long as the context, which decoding keeps."""
     gradients: int
-    """Their sum, and on the way to it those of the largest part of the model, of each shard: with a thread for each."""
+    """Their sum, and on the way to it those of the largest part of the model, of each shard: with a thread for each.
+    Of one of several ranks its portion of the sum, and at worst all that is under way to the others and from them."""
     moments: int
-    """The running means that the optimizer keeps."""
+    """The running means that the optimizer keeps; of several ranks the leader has them whole for each checkpoint."""
     activations: int
     """What the forward keeps for the backward, of all sequences that are worked on at once."""
 
@@ -39,8 +40,9 @@ class Memory(NamedTuple):
         return self.weights + self.gradients + self.moments + self.activations
 
 
-def memory(model: Model, config: TrainingConfig) -> Memory:
+def memory(model: Model, config: TrainingConfig, ranks: Ranks | None = None) -> Memory:
     """Counted on the arrays themselves: those of a decoder, and those in the cache of one sequence's forward pass.
+    Of several ranks, what the leader takes.
 
     Of long sequences only a part is run, and only the first of the blocks. Python and NumPy come on top,
     and the arrays that live only within a layer.
@@ -51,24 +53,25 @@ def memory(model: Model, config: TrainingConfig) -> Memory:
     _, cache = loss_forward(tokens, tokens, tree._replace(blocks=tree.blocks[:1]), model.config)
     shared = _owner(model.parameters.flat)
     whole, block = (_nbytes(part, shared) for part in (cache, cache.trunk.blocks))
+    size = ranks.size if ranks else 1
     at_once = -(-config.batch // config.accumulation)  # the largest part
+    shards = min(config.shards, at_once) // size
     tied = tree.embedding.token.nbytes if model.config.tied else 0  # the head's part waits for the embedding's
     kept = OPTIMIZERS[config.optimizer].state_shapes({name: x.shape for name, x in model.parameters.items()})
     largest = max(sum(leaf.nbytes for leaf in leaves(part)) for part in (tree.embedding, *tree.blocks, tree.head))
+    moments = sum(math.prod(shape) for shape in kept.values()) * model.parameters.flat.itemsize
     return Memory(
         weights,
         Decoder(model.parameters.tree, model.config).nbytes,
-        weights + min(config.shards, at_once) * (largest + tied),
-        sum(math.prod(shape) for shape in kept.values()) * model.parameters.flat.itemsize,
-        at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size,
+        (weights if size == 1 else 2 * weights + weights // size) + shards * (largest + tied),
+        moments if size == 1 else moments + moments // size,
+        at_once * (whole + (model.config.layers - 1) * block) * length // tokens.size // size,
     )
 
 
-def refuse_what_does_not_fit(model: Model, config: TrainingConfig, ranks: Alone) -> None:
+def refuse_what_does_not_fit(model: Model, config: TrainingConfig, ranks: Ranks) -> None:
     """The system may end a process that asks for more than there is, and no line would say why."""
-    whole, there = memory(model, config), memory_size()
-    each = whole.weights + whole.gradients + (whole.moments + whole.activations) // ranks.size
-    needed = ranks.neighbours * each
+    needed, there = ranks.neighbours * memory(model, config, ranks).training, memory_size()
     if there is not None and needed > there:
         raise ConfigError(
             f"batch: {config.batch} sequences of {config.sequence(model.config.context)} need about "

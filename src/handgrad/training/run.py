@@ -25,7 +25,7 @@ from .memory import refuse_what_does_not_fit
 from .metrics import METRICS_FILE, SAMPLE_FILE, Metrics, samples, to_entry
 from .nonfinite import first_non_finite_parameter
 from .plot import PLOT_FILE, loss_plot
-from .ranks import Alone
+from .ranks import Ranks
 from .recipe import Recipe
 from .record import KEPT_FILE, Data, Record, init_of, load_init, new_record, read_data_again, read_record, versions
 from .trainer import Progress, Trainer, fresh_trainer
@@ -163,7 +163,7 @@ def create_run(
     data: Data,
     threads: int | None = None,
     init: tuple[Path, Model] | None = None,
-    ranks: Alone | None = None,
+    ranks: Ranks | None = None,
 ) -> Run:
     """A fresh run in a folder that holds none: the next free one of runs/1, runs/2, ... where none is given.
 
@@ -212,7 +212,7 @@ def refuse_a_run(folder: Path) -> None:
 
 
 def resume_run(
-    folder: Path, sources: Sequence[str] = (), threads: int | None = None, ranks: Alone | None = None
+    folder: Path, sources: Sequence[str] = (), threads: int | None = None, ranks: Ranks | None = None
 ) -> Run:
     """The run in this folder, as it was at its last whole checkpoint; `sources`: where its text has moved to."""
     require_folder(folder)

@@ -53,7 +53,7 @@ class GradientSum:
         self._squares[part] = squares(leaves(self._sums[part]))
 
     def finish(self) -> None:
-        """Wait for what is still to come, once all shards have been handed over."""
+        """Wait for what is still to come, once all shards that were to come have been handed over."""
 
     @property
     def tree(self) -> GPTParameters:

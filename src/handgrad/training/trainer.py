@@ -26,7 +26,7 @@ from .evaluate import EVALUATION_BATCH, Evaluation, mean_loss
 from .nonfinite import first_non_finite
 from .optimizers import OPTIMIZERS, Update, in_order
 from .presets import DEFAULT_PRESET
-from .ranks import Alone
+from .ranks import Ranks
 from .recipe import Recipe, make_recipe
 from .schedule import learning_rate
 from .shards import GradientSum
@@ -66,7 +66,7 @@ class Trainer:
         corpus: Corpus,
         config: TrainingConfig,
         threads: int | None = None,
-        ranks: Alone | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """`threads`: how many work at once; where not given, as many as there are shards and cores. `ranks`: this
         process among those that train together.
@@ -74,11 +74,11 @@ class Trainer:
         From here on the process keeps the memory that it frees: see `machine.keep_freed_memory`.
         """
         keep_freed_memory()
-        self.ranks = ranks or Alone()
-        self._refuse_unequal_blocks(config)
+        self.ranks = ranks or Ranks()
         self.model = model
         self.corpus = corpus
         self.config = config
+        self._refuse_unequal_blocks(config.batch)
         self.length = config.sequence(model.config.context)
         """Tokens in a sequence."""
         kind = OPTIMIZERS[config.optimizer]
@@ -87,7 +87,8 @@ class Trainer:
         self.threads = threads or min(len(self.ranks.block(config.shards)), self.ranks.cores)
         self._pool = ThreadPoolExecutor(self.threads)
         self._map: Callable[..., Iterable[Any]] = self._pool.map if self.threads > 1 else map
-        self.ranks.begin(lambda: (model.config, model.tokenizer.to_json(), corpus, config))
+        dtype = model.parameters.flat.dtype
+        self._number = self.ranks.begin(lambda: (model.config, dtype, model.tokenizer.to_json(), corpus, config))
 
     def run(self) -> Iterator[Progress]:
         """Make the updates that are left of `config.steps`, and tell of each."""
@@ -114,7 +115,7 @@ class Trainer:
         def read(rows: slice = slice(None)) -> Batch:
             return training_batch(self.corpus.training, self.length, config.batch, config.seed, step, rows)
 
-        with self.ranks.together("step"):
+        with self.ranks.together(self._number, "step"):
             loss, gradients = self._sum(read, config.batch, config.batch * self.length)
             norm = gradients.norm
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -125,13 +126,13 @@ class Trainer:
 
     def evaluate(self) -> Evaluation:
         """The loss over the whole held-out text."""
-        with self.ranks.together("evaluate"):
+        with self.ranks.together(self._number, "evaluate"):
             loss = mean_loss(self.model, self.corpus.validation, self._pool, self.length, ranks=self.ranks)
         return Evaluation(loss, self.corpus.validation)
 
     def state(self) -> Mapping[str, Array]:
         """All that the optimizer keeps, from all ranks."""
-        with self.ranks.together("state"):
+        with self.ranks.together(self._number, "state"):
             return self.ranks.collect(self.optimizer)
 
     def go_on(self, steps: int = 0, read: Callable[[Mapping[str, Array]], None] = lambda _: None) -> None:
@@ -139,15 +140,15 @@ class Trainer:
         state = self.ranks.whole(self.optimizer)
         read(state)
         self.optimizer.steps = steps
-        with self.ranks.together("go_on"):
+        with self.ranks.together(self._number, "go_on"):
             self.ranks.deal(self.optimizer, state)
 
-    def _refuse_unequal_blocks(self, config: TrainingConfig) -> None:
-        for shards in _cut(config.batch, config):
+    def _refuse_unequal_blocks(self, rows: int) -> None:
+        for shards in _cut(rows, self.config):
             if len(shards) % self.ranks.size:
-                rows = shards[-1].stop - shards[0].start
                 raise ConfigError(
-                    f"shards: {rows} sequences in {len(shards)} shards cannot be shared equally by {self.ranks.size} "
+                    f"shards: {shards[-1].stop - shards[0].start} sequences in {len(shards)} shards cannot be shared "
+                    f"equally by {self.ranks.size} "
                     "ranks; as many shards and sequences as ranks, or a multiple, can"
                 )
 
@@ -181,7 +182,8 @@ class Trainer:
         def read(rows: slice) -> Batch:
             return Batch(batch.tokens[rows], batch.targets[rows])
 
-        with self.ranks.together("batch_gradients", batch):
+        self._refuse_unequal_blocks(len(batch.tokens))
+        with self.ranks.together(self._number, "batch_gradients", batch):
             loss, gradients = self._sum(read, len(batch.tokens), int(np.count_nonzero(batch.targets != IGNORE_INDEX)))
             return loss, gradients.tree, gradients.norm
 
@@ -196,7 +198,7 @@ class Trainer:
                 mine = map(read, shards[block.start : block.stop])
                 losses += self._map(self._shard, range(len(block)), mine, repeat(targets), repeat(gradients))
                 blocks.append(len(block))
-            gradients.finish()
+                gradients.finish()
         gathered = self.ranks.gather(np.array(losses), [len(losses)] * self.ranks.size)
         everybodys = [np.split(found, np.cumsum(blocks)[:-1]) for found in gathered]
         loss = sum(sum(np.concatenate(part).tolist()) for part in zip(*everybodys, strict=True))
@@ -237,10 +239,12 @@ def new_trainer(
     preset: str = DEFAULT_PRESET,
     *,
     threads: int | None = None,
-    ranks: Alone | None = None,
+    ranks: Ranks | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer of a fresh model on this text. `settings`: any fields of the model, the tokenizer and the training."""
+    if ranks and ranks.size > 1:
+        settings = {"shards": ranks.shards(threads)} | settings
     return fresh_trainer(make_recipe(settings, preset), split([text]), threads, ranks=ranks)
 
 
@@ -249,7 +253,7 @@ def fresh_trainer(
     text: Text,
     threads: int | None = None,
     init: Model | None = None,
-    ranks: Alone | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """A trainer before its first step: a tokenizer made for the text, and weights that the seed decides; or a model to
     start from, whose weights are trained in place."""

@@ -12,12 +12,12 @@ import numpy as np
 
 from handgrad.layers import IGNORE_INDEX
 from handgrad.model import leaves
-from handgrad.training import Alone, Batch, Trainer, follow, fresh_trainer, join, make_recipe, split, training_batch
+from handgrad.training import Batch, Ranks, Trainer, follow, fresh_trainer, join, make_recipe, split, training_batch
 
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
 
 
-def found_by(settings: dict[str, Any], ranks: Alone) -> dict[str, np.ndarray]:
+def found_by(settings: dict[str, Any], ranks: Ranks) -> dict[str, np.ndarray]:
     """Gradients, loss and norm of a batch, some of whose targets do not count; then the losses, norms, weights, state
     and held-out loss of some updates."""
     made = dict(settings)

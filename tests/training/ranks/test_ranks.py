@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handgrad.training import Alone
+from handgrad.training import Ranks
 
 from . import needs_mpi, run_ranks
 from .program import found_by
@@ -28,7 +28,7 @@ CASES: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def alone() -> list[dict[str, np.ndarray]]:
-    return [found_by(case, Alone()) for case in CASES]
+    return [found_by(case, Ranks()) for case in CASES]
 
 
 @needs_mpi

@@ -12,7 +12,7 @@ from ..shards import Gradients, GradientSum, norm_of, squares
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from .mpi import Ranks
+    from .mpi import MpiRanks
 
 
 class Exchange(NamedTuple):
@@ -27,7 +27,7 @@ class Exchange(NamedTuple):
 class SharedSum(GradientSum):
     """The sum over this rank's shards goes to the owners; what comes from the others is the rest of the tree."""
 
-    def __init__(self, ranks: "Ranks") -> None:
+    def __init__(self, ranks: "MpiRanks") -> None:
         super().__init__()
         self._ranks = ranks
         self._under_way: list[Exchange] = []
@@ -47,7 +47,8 @@ class SharedSum(GradientSum):
             if part in self._sums:
                 self._sums[part] += incoming[0]
             else:
-                self._sums[part] = incoming[0]
+                self._sums[part] = incoming[0].copy()  # the other rows need not stay
+            self._squares[part] = squares(iter(self.owned(part).values()))
         self._under_way.clear()
 
     def owned(self, part: str) -> dict[str, Array]:
@@ -69,7 +70,7 @@ class SharedSum(GradientSum):
     def norm(self) -> float:
         """Of all gradients together; all ranks must ask for it."""
         parts, ranks = sorted(self._ranks.ownership.cuts), range(self._ranks.size)
-        mine = np.concatenate([squares(iter(self.owned(part).values())) for part in parts])
+        mine = np.concatenate([self._squares[part] for part in parts])
         counts = [[self._ranks.ownership.squares(part, rank) for part in parts] for rank in ranks]
         everybodys = self._ranks.gather(mine, [*map(sum, counts)])
         pieces = [np.split(x, np.cumsum(count)[:-1]) for x, count in zip(everybodys, counts, strict=True)]

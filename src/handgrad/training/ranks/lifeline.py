@@ -18,19 +18,30 @@ from pathlib import Path
 
 LOST, GOODBYE = b"lost\n", b"goodbye\n"
 PATIENCE = 10.0
-"""Seconds for a connection. Where none is possible, a rank does without."""
+"""Seconds for a connection."""
+KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""After 50 seconds without an answer a machine, of which no word comes when its power fails, is taken for lost."""
 
 
 class Lifeline:
     """A rank's connection."""
 
     def __init__(self, address: tuple[str, int, str] | None, rank: int) -> None:
+        """Where no connection is possible the rank says so, and does without."""
         self._line: socket.socket | None = None
+        name = f"{rank} on {socket.gethostname()}"
         if address is not None:
             host, port, secret = address
             with suppress(OSError):
                 self._line = socket.create_connection((host, port), timeout=PATIENCE)
-                self._say(f"{secret} {rank} on {socket.gethostname()}\n".encode())
+                _keep_alive(self._line)
+                self._say(f"{secret} {name}\n".encode())
+        if self._line is None:
+            print(
+                f"handgrad: rank {name} will not hear of a rank that is lost: no connection to rank 0's machine",
+                file=sys.__stderr__,
+                flush=True,
+            )
 
     def advise(self, advice: str) -> None:
         """What is to be said besides, should a rank be lost."""
@@ -38,12 +49,20 @@ class Lifeline:
 
     def check(self) -> None:
         """End this process, where another one is lost: that has been said, and there is nothing to wait for."""
-        if self._line is not None and select.select([self._line], [], [], 0)[0]:
-            with suppress(OSError):
-                if self._line.recv(len(LOST)) == LOST:
-                    sys.stdout.flush()
-                    os._exit(1)
-            self._line = None  # the watching process itself has ended
+        if self._line is None or not select.select([self._line], [], [], 0)[0]:
+            return
+        said = b""
+        try:
+            said = self._line.recv(len(LOST))
+        except TimeoutError:
+            print("handgrad: the machine of rank 0 does not answer any more", file=sys.__stderr__, flush=True)
+            said = LOST
+        except OSError:
+            pass
+        if said == LOST:
+            sys.stdout.flush()
+            os._exit(1)
+        self._line = None  # the watching process itself has ended
 
     def close(self) -> None:
         self._say(GOODBYE)
@@ -55,12 +74,18 @@ class Lifeline:
                 self._line.sendall(what)
 
 
+def _keep_alive(line: socket.socket) -> None:
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not all systems have all of them
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def start_watching(on_one_machine: bool) -> tuple[str, int, str] | None:
     """Start the process; where it can be reached, and the word that it wants to hear first. None where that fails."""
-    host, secret = (
-        ("127.0.0.1", secrets.token_hex(8)) if on_one_machine else (socket.gethostname(), secrets.token_hex(8))
-    )
-    command = [sys.executable, "-I", "-S", str(Path(__file__)), host if on_one_machine else "", secret]
+    host, heard_at = ("127.0.0.1", "127.0.0.1") if on_one_machine else (socket.gethostname(), "")
+    secret = secrets.token_hex(8)
+    command = [sys.executable, "-I", "-S", str(Path(__file__)), heard_at, secret]
     try:
         # in a session of its own, or what ends the ranks would end it, too
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
@@ -97,6 +122,7 @@ class _Watch:
         with suppress(OSError):
             line, _ = self.server.accept()
             line.settimeout(PATIENCE)
+            _keep_alive(line)
             secret, _, name = line.makefile("rb", buffering=0).readline(200).decode(errors="replace").partition(" ")
             if secret == self.secret:
                 self.names[line] = name.strip()

@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from ...errors import TrainingError, as_told
+from ...errors import HandgradError, TrainingError, as_told
 from ...layers import Array
 from ...machine import processors, single_threaded_blas
 from ...model import GPTParameters, Parameters, Shape, leaves
 from ..optimizers import Optimizer
 from ..shards import Gradients
-from .alone import BEGIN, Alone, Share, Traffic
 from .exchange import Exchange, SharedSum
 from .lifeline import Lifeline, start_watching
 from .ownership import Ownership, share_out
+from .ranks import BEGIN, Ranks, Share, Traffic
 
 pause: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))  # a sleep of 0 takes 50 µs on Linux
 Move = Callable[[Array, int, int], MPI.Request]
@@ -50,7 +50,7 @@ LOOK_EVERY = 0.1
 """Seconds of waiting after which it is asked whether a rank was lost."""
 
 
-class Ranks(Alone):
+class MpiRanks(Ranks):
     """A rank, and what it does with the others: all of them the same, in the same order."""
 
     def __init__(self, world: MPI.Comm) -> None:
@@ -65,6 +65,9 @@ class Ranks(Alone):
         """Threads call MPI one at a time."""
         self._together = False
         """Whether the ranks are amid something, and would wait for each other."""
+        self._trainer = 0
+        """The number of the one that was made last."""
+        self._parameters: Parameters
         self.ownership = Ownership({}, {}, 0)
         self._sent, self._seconds = 0, 0.0
 
@@ -85,19 +88,25 @@ class Ranks(Alone):
         self.ownership = share_out({name: x.shape for name, x in parameters.items()}, optimizer, self.size)
         return {name: parameters[name][rows] for name, rows in self.ownership.all_rows(self.rank).items()}
 
-    def begin(self, make: Callable[[], tuple[Any, ...]]) -> None:
+    def begin(self, make: Callable[[], tuple[Any, ...]]) -> int:
+        self._together = True
         if self.rank == 0:  # the others have heard so much when they make their trainer
             self.broadcast((BEGIN, make()))
         self.wait([self._world.Ibcast(self._parameters.flat)])
+        self._together = False
+        self._trainer += 1
+        return self._trainer
 
     @contextmanager
-    def together(self, command: str, *arguments: Any) -> Iterator[None]:
+    def together(self, trainer: int, command: str, *arguments: Any) -> Iterator[None]:
+        if trainer != self._trainer:
+            raise HandgradError("ranks train together with one trainer at a time, the one that was made last")
+        self._together = True
         if self.rank == 0:
             self.broadcast((command, arguments))
-        self._together = True
         try:
             yield
-        except TrainingError:  # all come to it, by the same numbers
+        except TrainingError:
             self._together = False
             raise
         self._together = False
@@ -232,8 +241,11 @@ class Ranks(Alone):
         """Let the others go. Where they wait for what will not come, end this process, of which they will hear."""
         if error and (self._together or self.rank):
             self._abandon(error)
-        if self.rank == 0:
-            self.broadcast(None)
+        try:
+            if self.rank == 0:
+                self.broadcast(None)
+        except BaseException as interrupt:
+            self._abandon(interrupt)
         self._lifeline.close()
 
     def _abandon(self, error: BaseException) -> None:

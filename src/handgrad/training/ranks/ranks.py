@@ -1,4 +1,4 @@
-"""What a trainer asks of the processes that train together, and the answers of one that trains alone."""
+"""What a trainer asks of the processes that train together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,8 +24,9 @@ class Traffic(NamedTuple):
     """To hand them over and to wait, also for ranks that are slower."""
 
 
-class Alone:
-    """One process: it has all shards, all parameters and all of the optimizer's state."""
+class Ranks:
+    """The processes that train together, as each of them sees them. Here: one, which has all shards, all parameters and
+    all of the optimizer's state. `MpiRanks` are several."""
 
     rank = 0
     size = 1
@@ -42,6 +43,10 @@ class Alone:
         """How many processors there are for each rank of this machine."""
         return cores()
 
+    def shards(self, threads: int | None) -> int:
+        """As many as all ranks have threads."""
+        return self.size * (threads or self.cores)
+
     def block(self, shards: int) -> range:
         """Which of the shards this rank works on: a node of the tree that sums them."""
         return range(shards)
@@ -50,16 +55,20 @@ class Alone:
         """What this rank updates: parameters, or rows of them."""
         return parameters
 
-    def begin(self, make: Callable[[], tuple[Any, ...]]) -> None:
-        """Have the others make the same trainer, from what this makes."""
+    def begin(self, make: Callable[[], tuple[Any, ...]]) -> int:
+        """Have the others make the same trainer, from what this makes; its number."""
+        return 0
 
     def commands(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """What the leader does, and the others are to do: `BEGIN` with what it made, or a method of the trainer and
         its arguments."""
         yield from ()
 
-    def together(self, command: str, *arguments: Any) -> AbstractContextManager[None]:
-        """All ranks do what follows: the method of a trainer that this names, with these arguments."""
+    def together(self, trainer: int, command: str, *arguments: Any) -> AbstractContextManager[None]:
+        """All ranks do what follows: the method that this names, of the trainer of this number, with these arguments.
+
+        Only a `TrainingError` may end it, to which all ranks come by the same numbers; any other error ends them all.
+        """
         return nullcontext()
 
     def gather(self, values: Array, counts: Sequence[int]) -> list[Array]:
