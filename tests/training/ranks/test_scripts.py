@@ -109,7 +109,7 @@ print(most)
 
 @needs_mpi
 def test_the_memory_that_is_told_is_what_the_leader_takes(tmp_path: Path) -> None:
-    """Of a step, and of the state for a checkpoint, as tracemalloc counts it: never more than is told, nor much less."""
+    """Of a step, and of the state for a checkpoint, by tracemalloc: never more than is told, nor much less."""
     lead = """
 sizes = {"width": 96, "hidden": 256, "layers": 4, "heads": 4, "context": 32, "batch": 8}
 trainer = new_trainer(TEXT * 20, "tiny", ranks=ranks, shards=4, **sizes)
