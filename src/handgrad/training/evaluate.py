@@ -1,10 +1,11 @@
 """The loss on a text, in units that one can compare."""
 
 import math
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import chain, zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,13 +14,18 @@ from ..machine import cores, single_threaded_blas
 from ..model import Model, loss_forward
 from .batches import Batch, batch_count, consecutive_batches
 from .corpus import Passage, tokenize
-from .ranks import Alone
+from .ranks import Ranks
 
 EVALUATION_BATCH = 8
 LONGEST_WINDOW = 1024
 """Tokens read at once at most, however long the context: what a forward keeps grows with them."""
 
+WAITING = 4
+"""Batches for each core that are read ahead at most: all of a long text would not fit the memory."""
+
 Told = Callable[[int, int], None]
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def _nobody(done: int, all_: int) -> None:
@@ -59,7 +65,7 @@ def mean_loss(
     pool: Executor,
     window: int,
     told: Told = _nobody,
-    ranks: Alone | None = None,
+    ranks: Ranks | None = None,
 ) -> float:
     """Nats a token over the passage, cut into windows of so many tokens, of which each begins without a past.
 
@@ -72,12 +78,12 @@ def mean_loss(
             loss, _ = loss_forward(*batch, model.parameters.tree, model.config)
         return float(loss) * batch.targets.size, batch.targets.size
 
-    ranks = ranks or Alone()
+    ranks = ranks or Ranks()
     done, totals = 0, list[float]()
     dealt = [slice(rank, None, ranks.size) for rank in range(ranks.size)]
     batches = consecutive_batches(passage.tokens, window, EVALUATION_BATCH, dealt[ranks.rank])
     with single_threaded_blas():
-        for part, count in pool.map(total, batches):
+        for part, count in _in_turn(pool, total, batches, WAITING * cores()):
             totals.append(part)
             done += count
             told(done, len(passage.tokens) - 1)
@@ -85,6 +91,21 @@ def mean_loss(
     everybodys = ranks.gather(np.array(totals), [len(all_[numbers]) for numbers in dealt])
     in_turn = zip_longest(*(found.tolist() for found in everybodys), fillvalue=0.0)
     return float(sum(chain.from_iterable(in_turn))) / (len(passage.tokens) - 1)
+
+
+def _in_turn(pool: Executor, make: Callable[[Given], Made], given: Iterable[Given], most: int) -> Iterator[Made]:
+    """As `pool.map`, which takes all that is given at once; here at most so many wait or are worked on."""
+    waiting = deque[Future[Made]]()
+    try:
+        for one in given:
+            waiting.append(pool.submit(make, one))
+            if len(waiting) == most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def evaluate(model: Model, text: str | Passage, told: Told = _nobody, window: int | None = None) -> Evaluation:
