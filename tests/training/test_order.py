@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from handgrad.training import consecutive_batches, training_batch, windows_per_epoch
+from handgrad.training.batches import order_seed
 from handgrad.training.prepared.tokens import MappedTokens, Shard
 
 
@@ -70,3 +71,11 @@ def test_batches_of_mapped_tokens_are_those_of_an_array(tmp_path: Path) -> None:
         for one, other in ((a, b) for pair in pairs for a, b in zip(*pair, strict=True)):
             np.testing.assert_array_equal(one, other)
             assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 25, 32])
+def test_the_seed_of_a_place_is_that_of_its_group(count: int) -> None:
+    groups = -(-count // 8)
+    expected = [group for group in range(groups) for _ in range(group, count, groups)]
+    found = [order_seed(7, 3, count, place) for place in range(count)]
+    assert found == [[7, 3, group] if group else [7, 3] for group in expected]

@@ -664,7 +664,11 @@ def test_a_run_may_be_called_as_folders_within_runs_are(name: str, tmp_path: Pat
     assert run_of(folder / "kept") is None
 
 
-def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [1 << 20, 8])
+def test_the_optimizer_s_file_tells_the_position(
+    group: int, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handgrad.training.batches.GROUP", group)
     train_until(new_run(text, tmp_path), 8)
     path = tmp_path / "optimizer.safetensors"
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -674,7 +678,10 @@ def test_the_optimizer_s_file_tells_the_position(text: Path, tmp_path: Path) -> 
     epoch, window = divmod(8 * 4, windows)
     assert state["step"] == 8
     assert state["position"] == {"epoch": epoch, "window": window}
-    assert state["generator"] == {"name": "PCG64", "seed": [0, epoch]}
+    groups = -(-windows // group)
+    number = [n for n in range(groups) for _ in range(n, windows, groups)][window]
+    assert (number > 0) == (group == 8)
+    assert state["generator"] == {"name": "PCG64", "seed": [0, epoch, number] if number else [0, epoch]}
     parameters = handgrad.load(tmp_path).parameters
     assert names == {f"{moment}/{name}" for moment in ("mean", "mean_square") for name in parameters}
 

@@ -57,17 +57,32 @@ def _start(length: int, context: int, seed: int, epoch: int, place: int) -> int:
     count = windows_per_epoch(length, context)
     groups = -(-count // GROUP)
     fewest, more = divmod(count, groups)
-    group, place = divmod(place, fewest + 1) if place < more * (fewest + 1) else divmod(place - more, fewest)
+    group, place = _group(count, place)
     room = length - count * context  # the last target is at first + count · context < length
     order = _order(room, fewest + (group < more), seed, epoch, group)[1]
     first = _order(room, fewest + (more > 0), seed, epoch, 0)[0]
     return first + context * (group + groups * int(order[place]))
 
 
+def _group(count: int, place: int) -> tuple[int, int]:
+    """The group that is learned from in this place of an epoch of so many windows, and the place in it."""
+    fewest, more = divmod(count, -(-count // GROUP))
+    return divmod(place, fewest + 1) if place < more * (fewest + 1) else divmod(place - more, fewest)
+
+
+def order_seed(seed: int, epoch: int, count: int, place: int) -> list[int]:
+    """What the order is drawn by around this place of an epoch of so many windows."""
+    return _seed(seed, epoch, _group(count, place)[0])
+
+
+def _seed(seed: int, epoch: int, group: int) -> list[int]:
+    return [seed, epoch, group] if group else [seed, epoch]
+
+
 @lru_cache(maxsize=3)
 def _order(room: int, count: int, seed: int, epoch: int, group: int) -> tuple[int, Integer[Array, "windows"]]:
     """Of a group: where in so much room the first window begins (that of group 0 counts), and its windows' order."""
-    generator = np.random.default_rng((seed, epoch, group) if group else (seed, epoch))
+    generator = np.random.default_rng(_seed(seed, epoch, group))
     return int(generator.integers(room)), generator.permutation(count)
 
 

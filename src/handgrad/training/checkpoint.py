@@ -26,11 +26,11 @@ from ..files import (
 )
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load, load_metadata, load_tensors, tensors_to_bytes
 from ..settings import LARGEST
-from .batches import windows_per_epoch
+from .batches import order_seed, windows_per_epoch
 from .config import RECORD_FILE
 from .corpus import Text, make_corpus
 from .metrics import is_a_number, read_metrics
-from .ranks import Alone
+from .ranks import Ranks
 from .record import Record
 from .trainer import Trainer
 
@@ -84,7 +84,7 @@ def damage_of(folder: Path, files: Sequence[str] = FILES) -> str | None:
 
 
 def load_checkpoint(
-    folder: Path, record: Record, text: Text, threads: int | None, ranks: Alone | None = None
+    folder: Path, record: Record, text: Text, threads: int | None, ranks: Ranks | None = None
 ) -> tuple[Trainer, Best | None]:
     """The trainer as it was when it was saved."""
     model = load(folder)
@@ -114,11 +114,13 @@ def read_position(folder: Path) -> tuple[int, Best | None]:
 def _state(trainer: Trainer, best: Best | None) -> dict[str, Any]:
     """Where the run stands. The step is all that it needs to go on; the rest says what follows from it."""
     config, step = trainer.config, trainer.optimizer.steps
-    epoch, window = divmod(step * config.batch, windows_per_epoch(len(trainer.corpus.training), trainer.length))
+    windows = windows_per_epoch(len(trainer.corpus.training), trainer.length)
+    epoch, window = divmod(step * config.batch, windows)
+    seed = order_seed(config.seed, epoch, windows, window)
     return {
         "step": step,
         "position": {"epoch": epoch, "window": window},
-        "generator": {"name": "PCG64", "seed": [config.seed, epoch]},  # drawn from anew in each epoch
+        "generator": {"name": "PCG64", "seed": seed},  # of the next window's order
         "best": best and best._asdict(),
     }
 
