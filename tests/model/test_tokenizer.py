@@ -4,11 +4,12 @@ import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as HuggingFace
-from tokenizers import decoders
+from tokenizers import decoders, processors
 from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
 
@@ -342,3 +343,38 @@ def test_a_token_that_stands_for_no_text_adds_none() -> None:
     tokenizer.inner.add_special_tokens(["<s>"])
     tokenizer.inner.add_tokens(["ba b"])
     assert [tokenizer.text_of(n) for n in range(5)] == ["a", "b", "", "ba b", ""]
+
+
+def template(single: str) -> TemplateProcessing:
+    return TemplateProcessing(single=single, special_tokens=[("<s>", 3), ("</s>", 4)])
+
+
+@pytest.mark.parametrize(
+    ("processor", "before", "after"),
+    [
+        (None, [], []),
+        (processors.ByteLevel(), [], []),
+        (template("<s> <s> $A </s>"), [3, 3], [4]),
+        (template("$A </s>"), [], [4]),
+        (processors.Sequence([processors.ByteLevel(), template("<s> $A")]), [3], []),
+        (processors.RobertaProcessing(("</s>", 4), ("<s>", 3)), [3], [4]),
+    ],
+)
+@pytest.mark.parametrize("characters", ["бвг", "abc"])
+def test_the_special_tokens_around_a_text_whatever_its_characters(
+    characters: str, processor: Any, before: list[int], after: list[int]
+) -> None:
+    tokenizer = Tokenizer.of_characters(characters)
+    if processor is not None:
+        tokenizer.inner.add_special_tokens(["<s>", "</s>"])
+        tokenizer.inner.post_processor = processor
+    assert [part.tolist() for part in tokenizer.frame] == [before, after]
+    assert tokenizer.encode(characters).tolist() == [*before, 0, 1, 2, *after]
+
+
+def test_special_tokens_without_a_place_for_the_text() -> None:
+    tokenizer = Tokenizer.of_characters("abc")
+    tokenizer.inner.add_special_tokens(["<s>", "</s>"])
+    tokenizer.inner.post_processor = template("<s> </s>")
+    with pytest.raises(TextError, match=r"^no text can be put between special tokens: "):
+        _ = tokenizer.frame

@@ -27,6 +27,8 @@ SAFE_CUT = re.compile(r"(?<=\S)(?=[ \n])")
 those of the whole."""
 REPLACEMENT = "\ufffd"
 """What stands for bytes that are no character, or not yet."""
+ANY_TEXT = (1 << 32) - 1
+"""A number that no token has, in a text's place."""
 
 
 class Tokenizer:
@@ -124,9 +126,12 @@ class Tokenizer:
     @property
     def frame(self) -> tuple[Array, Array]:
         """The special tokens that it puts before a text, and those after it."""
-        alone, framed = (self.inner.encode("a", add_special_tokens=special).ids for special in (False, True))
-        before = next((n for n in range(len(framed)) if framed[n : n + len(alone)] == alone), 0)
-        return np.array(framed[:before], np.int32), np.array(framed[before + len(alone) :], np.int32)
+        with _refused("no text can be put between special tokens"):
+            text = tokenizers.Encoding()
+            text.pad(1, pad_id=ANY_TEXT)  # whatever characters there are, none of them need be in the vocabulary
+            framed = self.inner.post_process(text).ids
+            place = framed.index(ANY_TEXT)
+            return np.array(framed[:place], np.int32), np.array(framed[place + 1 :], np.int32)
 
     def _refuse_characters(self, text: str, told: bool = True) -> None:
         """A `TextError` for the first character that cannot be expressed, with its position where that is `told`."""
