@@ -1,5 +1,6 @@
 """Tokens on the disk are read as an array is."""
 
+import os
 import pickle
 import re
 import sys
@@ -106,3 +107,36 @@ def test_pages_that_were_read_are_let_go(tmp_path: Path) -> None:
     for start in range(0, len(tokens), 1 << 20):
         _ = tokens[start : start + (1 << 20)]
     assert mapped() - before < 4 << 20
+
+
+def test_many_files_take_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr("handgrad.training.prepared.tokens.MOST_MAPS", 5)
+    array, files = shards(tmp_path, sizes=(3,) * 90)
+    tokens = MappedTokens(files, np.dtype("<u2"), 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 40, hard))
+    try:
+        for _ in range(3):
+            np.testing.assert_array_equal(tokens[:], array)
+            np.testing.assert_array_equal(tokens[np.arange(len(array))[::-1]], array[::-1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_files_that_were_read_last_stay_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handgrad.training.prepared.tokens.MOST_MAPS", 2)
+    array, files = shards(tmp_path)
+    tokens, opened = MappedTokens(files, np.dtype("<u2"), 1000), list[str]()
+    real = np.memmap
+
+    def spied(path: Path, *arguments: Any) -> Any:
+        opened.append(path.stem)
+        return real(path, *arguments)
+
+    monkeypatch.setattr(np, "memmap", spied)
+    for place in (0, 5, 0, 6, 0, 5, 60, 60):  # in the files 0, 1, 0, 2, 0, 1, 3, 3
+        assert tokens[np.array([place])] == array[place]
+    assert "".join(opened) == "01213"

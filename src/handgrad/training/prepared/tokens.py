@@ -12,6 +12,9 @@ from ...errors import DamagedError
 from ...files import naming
 from ...layers import Array
 
+MOST_MAPS = 64
+"""Files that are mapped at once: each holds a descriptor, of which some systems give a process 256."""
+
 
 class Shard(NamedTuple):
     """A file of tokens in NumPy's format."""
@@ -32,8 +35,8 @@ class MappedTokens:
     """The tokens of several files in a row, read as an array of int32: `tokens[places]` and `tokens[a:b]`.
 
     What is asked for is copied, and the pages that it lay in are let go: so the memory of a process that reads for
-    hours does not grow with the files. The files are mapped when first read. It can be sent to other processes, which
-    map them anew.
+    hours does not grow with the files. Those that were read last stay mapped, `MOST_MAPS` of them. It can be sent to
+    other processes, which map them anew.
     """
 
     def __init__(self, shards: Sequence[Shard], dtype: np.dtype[Any], vocabulary: int) -> None:
@@ -85,12 +88,7 @@ class MappedTokens:
         return found
 
     def _read(self, number: int, key: slice | Array) -> Array:
-        shard = self.shards[number]
-        if number not in self._maps:
-            _check_file(shard, self.dtype)  # a map of a file that is shorter by now would end the process
-            offset = len(header(self.dtype, shard.tokens))
-            self._maps[number] = np.memmap(shard.path, self.dtype, "r", offset, (shard.tokens,))
-        mapped = self._maps[number]
+        shard, mapped = self.shards[number], self._mapped(number)
         found = np.array(mapped[key])
         pages = getattr(mapped, "_mmap", None)
         if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -101,6 +99,19 @@ class MappedTokens:
                 "handgrad data check tells all"
             )
         return found
+
+    def _mapped(self, number: int) -> np.memmap[Any, Any]:
+        """The maps are in the order in which they were read last; other threads may read at the same time."""
+        shard, mapped = self.shards[number], self._maps.pop(number, None)
+        if mapped is None:
+            _check_file(shard, self.dtype)  # a map of a file that is shorter by now would end the process
+            offset = len(header(self.dtype, shard.tokens))
+            with naming(shard.path):
+                mapped = np.memmap(shard.path, self.dtype, "r", offset, (shard.tokens,))
+        self._maps[number] = mapped
+        for oldest in list(self._maps)[:-MOST_MAPS]:
+            self._maps.pop(oldest, None)
+        return mapped
 
 
 def _check_file(shard: Shard, dtype: np.dtype[Any]) -> None:
