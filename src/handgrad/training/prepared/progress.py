@@ -74,6 +74,5 @@ class _Numbers(NamedTuple):
     """Those of a `Position`."""
 
     sections: int
-    documents: int
     characters: int
     held_out: int

@@ -1,7 +1,7 @@
 """Text to shards of tokens: in constant memory, and so that it can be broken off anywhere and gone on with."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from .learning import Told
 from .manifest import DTYPES, MANIFEST_FILE, PROGRESS_FILE, Manifest
 from .progress import Saved, Standing, save_progress
 from .stream import Piece
-from .units import Unit, units
+from .units import Position, Unit, units
 from .writer import Writer
 
 AT_ONCE = 1 << 20
@@ -45,16 +45,16 @@ def tokens_to_disk(folder: Path, saved: Saved, tokenizer: Tokenizer, told: Told)
     names = ("training", "held-out")
     standings = (saved.training, saved.held_out)
     writers = [Writer(folder, name, DTYPES[dtype], *standing) for name, standing in zip(names, standings, strict=True)]
-    position = saved.position
+    position: Callable[[], Position] = lambda: saved.position  # noqa: E731
 
     def save() -> None:
         for writer in writers:
             writer.save()
         training, held_out = (Standing(writer.part, writer.waiting) for writer in writers)
-        save_progress(folder, saved._replace(position=position, training=training, held_out=held_out))
+        save_progress(folder, saved._replace(position=position(), training=training, held_out=held_out))
 
     try:
-        for unit, tokens in _tokenized(units(saved.options, saved.sources, position, tokenizer.is_ours), tokenizer):
+        for unit, tokens in _tokenized(units(saved.options, saved.sources, position(), tokenizer.is_ours), tokenizer):
             for n, writer in enumerate(writers):
                 texts = [piece.text for piece in unit.pieces[n]]
                 writer.add(texts, tokens.parts[n], unit.documents[n], tokens.first[n])
@@ -67,7 +67,7 @@ def tokens_to_disk(folder: Path, saved: Saved, tokenizer: Tokenizer, told: Told)
         raise
     for writer in writers:
         writer.save(close=True)
-    return _finish(folder, saved._replace(sources=position.done), dtype, writers)
+    return _finish(folder, saved._replace(sources=position().done), dtype, writers)
 
 
 def _dtype(tokenizer: Tokenizer) -> str:

@@ -1,6 +1,6 @@
 """The sources in order, as pieces to be tokenized, and after each step where one stands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,6 @@ class Position(NamedTuple):
     """Those that were read to their end."""
     sections: int = 0
     """Of the source after them."""
-    documents: int = 0
-    """That begin in these sections."""
     characters: int = 0
     """Of all rows, and of those that were held out."""
     held_out: int = 0
@@ -35,7 +33,8 @@ class Unit(NamedTuple):
     path: str
     pieces: tuple[list[Piece], list[Piece]]
     documents: tuple[int, int]
-    after: Position
+    after: Callable[[], Position]
+    """Where one stands after it; made when it is saved only, since it lists all sources that were read."""
     bytes: int
     """Of all sources, that were read when it was made."""
 
@@ -47,14 +46,15 @@ def units(options: Options, sources: Sequence[Source], begin: Position, whole: b
     """
     splitter = Splitter(options.share, begin.characters, begin.held_out)
     streams = [Stream(whole, *state) for state in zip(begin.begun, begin.rest, strict=True)]
-    done, skipped = list(begin.done), begin.sections
+    done, skipped, before = list(begin.done), begin.sections, sum(each.bytes for each in begin.done)
 
-    def position(sections: int, documents: int) -> Position:
+    def position(sections: int) -> Callable[[], Position]:
+        count, numbers = len(done), (sections, splitter.characters, splitter.held_out)
         begun, rest = (streams[0].begun, streams[1].begun), (streams[0].rest, streams[1].rest)
-        return Position(tuple(done), sections, documents, splitter.characters, splitter.held_out, begun, rest)
+        return lambda: Position(tuple(done[:count]), *numbers, begun=begun, rest=rest)
 
     for source in sources[len(done) :]:
-        path, documents, before = Path(source.path), 0, sum(each.bytes for each in done)
+        path, documents = Path(source.path), 0
         form = format_of(path)
         with closing(Counted(path)) as raw:
             for number, section in enumerate(sections_of(raw, path, form, options.column), 1):
@@ -64,11 +64,12 @@ def units(options: Options, sources: Sequence[Source], begin: Position, whole: b
                 split = splitter.split(section, form.has_rows)
                 pieces = (streams[0].add(split.training), streams[1].add(split.held_out))
                 counts = [len(texts) if form.has_rows else min(section.documents, len(texts)) for texts in split]
-                yield Unit(source.path, pieces, (counts[0], counts[1]), position(number, documents), before + raw.count)
+                yield Unit(source.path, pieces, (counts[0], counts[1]), position(number), before + raw.count)
             done.append(_read_to_the_end(source, raw, documents))
+        before += source.bytes
         skipped = 0
     pieces = (streams[0].end(), streams[1].end())
-    yield Unit(sources[-1].path, pieces, (0, 0), position(0, 0), sum(each.bytes for each in done))
+    yield Unit(sources[-1].path, pieces, (0, 0), position(0), before)
 
 
 def _read_to_the_end(source: Source, raw: Counted, documents: int) -> Source:
