@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -162,22 +160,40 @@ def test_the_folder_that_is_not_complete(cli: Cli, text: Path) -> None:
     assert (result.status, result.errors.count("\n")) == (2, 1)
 
 
+SMALL_SECTIONS = """
+import os, signal
+from handgrad.cli import main
+from handgrad.training.prepared import sections, writer
+
+sections.SECTION = 1 << 14
+real, calls = writer.Writer.add, []
+
+def add(*arguments):
+    real(*arguments)
+    calls.append(1)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+
+"""
+INTERRUPTED = f"{SMALL_SECTIONS}\nwriter.Writer.add = add"
+"""The command, to which a signal comes while it works, however fast it is."""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send a signal to one process")
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     """Once a shard is begun; then the same command ends it."""
-    (tmp_path / "text.txt").write_text(TEXT * 2000, encoding="utf-8")
-    hurry = (
-        "import handgrad.training.prepared.sections as s; s.SECTION = 1 << 14; from handgrad.cli import main; main()"
-    )
-    command = [sys.executable, "-c", hurry, "data", "prepare", "text.txt", "--tokenizer", "bytes", "--out", "prepared"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (tmp_path / "prepared" / "tokenizer.json").exists():
-        pass
-    os.kill(process.pid, signal.SIGINT)
-    output, errors = process.communicate()
-    assert (process.returncode, errors) == (1, ""), output
-    assert output == "interrupted; all is saved in prepared. Go on with the same command\n"
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "text.txt").write_text(TEXT * 200, encoding="utf-8")
+    options = ["data", "prepare", "text.txt", "--tokenizer", "bytes", "--out", "prepared"]
+
+    def given(program: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", f"{program}\nmain()", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    broken = given(INTERRUPTED)
+    assert (broken.returncode, broken.stderr) == (1, ""), broken.stdout
+    assert broken.stdout == "interrupted; all is saved in prepared. Go on with the same command\n"
+    assert (tmp_path / "prepared" / "training-00000.npy").exists()
+    done = given(SMALL_SECTIONS)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Next:  handgrad train --data prepared" in done.stdout
 
