@@ -1,6 +1,7 @@
 """Every format gives the same documents, and what is wrong with a file is told in a line."""
 
 import gzip
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -84,8 +85,6 @@ def test_a_text_without_white_space_is_cut_all_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
 def test_the_digest_is_that_of_the_file(packing: str, tmp_path: Path) -> None:
-    import hashlib
-
     path = tmp_path / f"a.txt{packing}"
     path.write_bytes(pack(b"abc " * 1000, packing))
     raw = Counted(path)

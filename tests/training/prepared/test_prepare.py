@@ -1,5 +1,6 @@
 """Preparing: the same tokens as in memory, whatever broke it off; and what is refused."""
 
+import gzip
 import json
 import os
 import shutil
@@ -181,6 +182,26 @@ def test_byte_pairs_of_much_text_come_from_all_over_it(
     assert np.histogram([x for x in places if x >= 0], bins=5, range=(0, 1))[0].min() > 0
 
 
+def test_byte_pairs_of_what_is_longer_than_was_thought_come_from_no_more_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preparing: Preparing, small_steps: None
+) -> None:
+    """Where a text is compressed far more than threefold, and its characters have three bytes."""
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress("漢字 漢漢 字\n".encode() * 3000))
+    bound = 6000
+    monkeypatch.setattr("handgrad.training.prepared.learning.LEARNED_FROM", bound)
+    taken: list[str] = []
+    real = Tokenizer.of_byte_pairs
+
+    def spied(text: Any, vocabulary: int) -> Tokenizer:
+        taken.extend(text)
+        return real(taken, vocabulary)
+
+    monkeypatch.setattr(Tokenizer, "of_byte_pairs", spied)
+    prepared = preparing(tmp_path / "a.txt.gz", vocabulary=260)
+    assert bound <= len("".join(taken).encode()) < bound + 3 * 700
+    assert prepared.manifest.tokenizer.learned_from == len("".join(taken))
+
+
 class Stop:
     """Interrupts when told for the n-th time that tokens are made."""
 
@@ -352,6 +373,16 @@ def test_characters_that_a_tokenizer_has_not_are_told_with_the_file(tmp_path: Pa
     (tmp_path / "b.txt").write_text("abc " * 100 + "abcd")
     with pytest.raises(TextError, match=r"b\.txt: character 'd' is not in the model's vocabulary"):
         preparing(tmp_path / "a.txt", tmp_path / "b.txt", tokenizer=str(tmp_path / "abc.json"))
+
+
+def test_a_tokenizer_of_characters_need_not_know_the_latin_ones(tmp_path: Path, preparing: Preparing) -> None:
+    text = "все люди равны\n" * 40
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    Tokenizer.of_characters(text).inner.save(str(tmp_path / "russian.json"))
+    for out, tokenizer in (("made", "chars"), ("given", str(tmp_path / "russian.json"))):
+        prepared = preparing(tmp_path / "a.txt", out=out, tokenizer=tokenizer)
+        found = prepared.learn_from(prepared.tokenizer)[:]
+        assert prepared.tokenizer.decode(found) == text[: len(text) - len(text) // 10]
 
 
 def test_a_folder_within_its_own_source(tmp_path: Path) -> None:

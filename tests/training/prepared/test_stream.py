@@ -53,6 +53,16 @@ def test_a_text_without_white_space_does_not_wait_for_ever() -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_has_no_place_to_cut_is_cut_where_it_is_too_long(whole: bool) -> None:
+    pieces = pieces_of(Stream(whole), [["a" * 1000 + " b"]])
+    assert [piece.text for piece in pieces if piece.text] == [
+        *["a" * 400] * 2,
+        *(["a" * 200, " b"] if whole else ["a" * 200 + " b"]),
+    ]
+
+
+@pytest.mark.usefixtures("small_steps")
 def test_documents_for_other_peoples_tokenizers() -> None:
     """Each for itself; a long one in pieces that end with a line, the first of which begins the document."""
     long = "a line of words\n" * 30

@@ -12,7 +12,7 @@ from .manifest import Options, Source
 from .units import Position, Unit, units
 
 LEARNED_FROM = 32 << 20
-"""Bytes of text that byte pairs are learned from at most, about: the library keeps all different words of it, and a
+"""Bytes of text that byte pairs are learned from, up to a section more: the library keeps all different words, and a
 vocabulary of thousands changes hardly with more."""
 MADE = ("chars", "bytes", "bpe")
 
@@ -63,19 +63,24 @@ def _told(found: Iterator[Unit], told: Told, what: str) -> Iterator[Unit]:
 
 
 class _Sample:
-    """The text to learn from, in pieces; of a long one some of the sections, evenly."""
+    """The text to learn from, in pieces; of a long one some of the sections, evenly, as far as its length is known.
+
+    Where compressed files hold more than was thought, these lie evenly in what comes before `LEARNED_FROM` is reached.
+    """
 
     def __init__(self, found: Iterator[Unit], sources: Sequence[Source]) -> None:
         self.found = found
         self.share = LEARNED_FROM / max(LEARNED_FROM, text_bytes(sources))
         self.used = 0
+        """Characters."""
 
     def __iter__(self) -> Iterator[str]:
-        seen = 0
+        seen = used = 0
         for unit in self.found:
             texts = [piece.text for piece in unit.pieces[0]]
-            characters = sum(map(len, texts))
-            if self.used <= self.share * seen and self.used < 2 * LEARNED_FROM:
-                self.used += characters
+            size = sum(len(text.encode()) for text in texts)
+            if used <= self.share * seen and used < LEARNED_FROM:
+                used += size
+                self.used += sum(map(len, texts))
                 yield from texts
-            seen += characters
+            seen += size
