@@ -26,6 +26,17 @@ def text_of(words: int, seed: int = 0) -> str:
     )
 
 
+def text_files(folder: Path, *words: int) -> list[Path]:
+    paths = [folder / f"{n}.txt" for n in range(len(words))]
+    for seed, (path, count) in enumerate(zip(paths, words, strict=True)):
+        path.write_text(text_of(count, seed), encoding="utf-8", newline="")
+    return paths
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, pieces, sections and shards so small that a short text has many."""

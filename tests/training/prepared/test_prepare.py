@@ -1,9 +1,7 @@
-"""Preparing: the same tokens as in memory, whatever broke it off; and what is refused."""
+"""Preparing: the same tokens as in memory, split and joined as they should be."""
 
 import gzip
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,84 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from filelock import FileLock
 
-from handgrad.errors import ConfigError, DamagedError, HandgradError, TextError
 from handgrad.files import check_together
-from handgrad.interop import load
 from handgrad.model import Tokenizer
-from handgrad.training import create_run, make_recipe, read_data, resume_run, split
-from handgrad.training.corpus import make_corpus
-from handgrad.training.prepared import Interrupted, PreparedText, check_prepared, make_plan, prepare
+from handgrad.training import read_data, split
+from handgrad.training.prepared import PreparedText, check_prepared, make_plan, prepare
 from handgrad.training.recipe import TokenizerConfig
 
-from .conftest import Preparing, text_of
-
-SETTINGS: dict[str, Any] = {
-    "layers": 1,
-    "heads": 2,
-    "width": 8,
-    "hidden": 8,
-    "context": 8,
-    "batch": 4,
-    "steps": 6,
-    "evaluations": 2,
-    "shards": 1,
-}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
-
-
-def text_files(folder: Path, *words: int) -> list[Path]:
-    paths = [folder / f"{n}.txt" for n in range(len(words))]
-    for seed, (path, count) in enumerate(zip(paths, words, strict=True)):
-        path.write_text(text_of(count, seed), encoding="utf-8", newline="")
-    return paths
-
-
-@pytest.fixture
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handgrad.training.run.SAMPLE_TOKENS", 5)
-
-
-@pytest.mark.usefixtures("quiet")
-@pytest.mark.parametrize(
-    "options", [{"tokenizer": "chars"}, {"tokenizer": "bytes"}, {"tokenizer": "bpe", "vocabulary": 300}]
-)
-@pytest.mark.parametrize("pieces", [60, 1 << 14])
-def test_training_is_bitwise_that_on_the_files(
-    options: dict[str, Any], pieces: int, tmp_path: Path, preparing: Preparing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tokenizer, the tokens, the losses and the weights."""
-    monkeypatch.setattr("handgrad.training.prepared.stream.PIECE", pieces)
-    files = text_files(tmp_path, 700, 20, 300)
-    (tmp_path / "blank.txt").write_text(" \n")
-    sources = [*files[:2], tmp_path / "blank.txt", files[2]]
-    prepared = preparing(*sources, **options)
-    names = list(map(str, sources))
-    with create_run(tmp_path / "a", "default", make_recipe(SETTINGS | options), read_data(names)) as run:
-        losses = [(x.loss, x.validation) for x in run.train()]
-        weights, tokens = run.trainer.model.parameters.flat, run.trainer.corpus
-    recipe = make_recipe(SETTINGS | {"tokenizer": "data"})
-    with create_run(tmp_path / "b", "default", recipe, read_data([str(prepared.folder)])) as run:
-        found = [(x.loss, x.validation) for x in run.train()]
-        np.testing.assert_array_equal(run.trainer.model.parameters.flat, weights)
-        np.testing.assert_array_equal(np.asarray(run.trainer.corpus.training), tokens.training)
-        np.testing.assert_array_equal(np.asarray(run.trainer.corpus.validation.tokens), tokens.validation.tokens)
-        assert run.record.documents == 3
-    for (loss, one), (other_loss, other) in zip(losses, found, strict=True):
-        assert loss == other_loss
-        assert (one is None) == (other is None)
-        if one and other:
-            assert (one.loss, one.passage[1:], one.bits_per_byte) == (
-                other.loss,
-                other.passage[1:],
-                other.bits_per_byte,
-            )
-    for name in ("tokenizer.json", "model.safetensors", "sample.txt"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+from .conftest import Preparing, text_files, text_of
 
 
 def test_the_tokenizer_is_that_of_the_text_in_memory(tmp_path: Path, preparing: Preparing) -> None:
@@ -202,179 +130,6 @@ def test_byte_pairs_of_what_is_longer_than_was_thought_come_from_no_more_bytes(
     assert prepared.manifest.tokenizer.learned_from == len("".join(taken))
 
 
-class Stop:
-    """Interrupts when told for the n-th time that tokens are made."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __call__(self, what: str, done: int) -> None:
-        self.count -= what == "tokenizing"
-        if self.count <= 0:
-            raise Interrupted
-
-
-@pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("tokenizer", ["chars", "bytes", "bpe"])
-def test_interrupted_anywhere_it_ends_with_the_same_bytes(tokenizer: str, tmp_path: Path, preparing: Preparing) -> None:
-    sources = text_files(tmp_path, 400, 150)
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("\n".join(json.dumps({"text": text_of(12, seed)}) for seed in range(60)))
-    whole = contents(preparing(*sources, rows, tokenizer=tokenizer, share=0.2).folder)
-    shutil.rmtree(tmp_path / "prepared")
-    broken = 0
-    for count in range(1, 200):  # each time after so many steps, from where it was broken off before
-        try:
-            preparing(*sources, rows, tokenizer=tokenizer, share=0.2, out="again", told=Stop(1 + count % 3))
-        except Interrupted:
-            broken += 1
-            continue
-        break
-    assert broken > 5
-    assert contents(tmp_path / "again") == whole
-
-
-@pytest.mark.usefixtures("small_steps")
-def test_what_a_crash_left_beyond_the_last_save_does_not_count(tmp_path: Path, preparing: Preparing) -> None:
-    """Shards that are longer than the progress says, shards it does not know, and halves of files."""
-    (source,) = text_files(tmp_path, 2000)
-    whole = contents(preparing(source, tokenizer="bytes").folder)
-    out = tmp_path / "again"
-    with pytest.raises(Interrupted):
-        preparing(source, tokenizer="bytes", out="again", told=Stop(4))
-    saved = (out / "progress.json").read_bytes()
-    with pytest.raises(Interrupted):
-        preparing(source, tokenizer="bytes", out="again", told=Stop(4))
-    assert (out / "progress.json").read_bytes() != saved
-    (out / "progress.json").write_bytes(saved)  # as if only this had not been written
-    (out / ".training-00009.npy.1-2.part").write_bytes(b"half")
-    preparing(source, tokenizer="bytes", out="again")
-    assert contents(out) == whole
-
-
-def test_a_complete_folder_stays_as_it_is(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 300)
-    folder = preparing(source).folder
-    before = contents(folder)
-    plan = make_plan([str(source)], folder)
-    assert prepare(plan, folder).was_complete
-    os.utime(source, (1, 1))  # touched, but the same
-    assert prepare(make_plan([str(source)], folder), folder).was_complete
-    assert contents(folder) == before
-
-
-@pytest.mark.parametrize("finished", [True, False])
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"tokenizer": "bytes"}, "--tokenizer: 'bytes', but "),
-        ({"vocabulary": 300}, "--vocabulary: 300, but "),
-        ({"column": "words"}, "--column: 'words', but "),
-        ({"share": 0.3}, "--held-out: 0.3, but "),
-        ({"more": True}, "was begun with other sources"),
-        ({"changed": True}, "has changed since"),
-        ({"rewritten": True}, "has changed since"),
-    ],
-)
-def test_other_options_or_sources_are_refused(
-    finished: bool, change: dict[str, Any], problem: str, tmp_path: Path, preparing: Preparing, small_steps: None
-) -> None:
-    sources, change = text_files(tmp_path, 300, 300), dict(change)
-    if finished:
-        preparing(sources[0])
-    else:
-        with pytest.raises(Interrupted):
-            preparing(sources[0], told=Stop(2))
-    before = contents(tmp_path / "prepared")
-    if change.pop("changed", False):
-        then = sources[0].stat()
-        sources[0].write_text("another", encoding="utf-8")
-        os.utime(sources[0], ns=(then.st_atime_ns, then.st_mtime_ns))  # its size tells
-    if change.pop("rewritten", False):
-        size = sources[0].stat().st_size
-        sources[0].write_bytes(b"x" * size)
-        os.utime(sources[0], (1, 1))
-    given = sources if change.pop("more", False) else sources[:1]
-    with pytest.raises(HandgradError, match=problem):
-        preparing(*given, **change)
-    assert contents(tmp_path / "prepared") == before
-
-
-def test_a_source_that_changes_meanwhile_is_told(tmp_path: Path, preparing: Preparing, small_steps: None) -> None:
-    (source,) = text_files(tmp_path, 300)
-
-    def told(what: str, done: int) -> None:
-        with source.open("a") as file:
-            file.write("more")
-
-    with pytest.raises(TextError, match="has changed while it was read"):
-        preparing(source, tokenizer="bytes", told=told)
-
-
-def test_folders_of_others_stay(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 30)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes").write_text("mine")
-    with pytest.raises(HandgradError, match="holds other files"):
-        preparing(source, out="mine")
-    with pytest.raises(HandgradError, match="not a folder"):
-        preparing(source, out="0.txt")
-    assert contents(tmp_path / "mine") == {"notes": b"mine"}
-
-
-def test_two_at_once_are_refused(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 30)
-    (tmp_path / "prepared").mkdir()
-    with FileLock(tmp_path / "prepared" / ".lock"), pytest.raises(HandgradError, match="another process is preparing"):
-        preparing(source)
-
-
-@pytest.mark.parametrize(
-    ("names", "options", "problem"),
-    [
-        (["-"], {}, "-: standard input cannot be read twice"),
-        ([""], {}, "an empty path"),
-        (["none"], {}, "none: no such file"),
-        (["a.txt"], {"glob": "*"}, "--glob: '\\*' has no folder"),
-        (["."], {"glob": ""}, "--glob: an empty pattern"),
-        (["."], {"glob": "*.none"}, "no file in it matches"),
-        (["a.txt"], {"tokenizer": "words"}, "--tokenizer: 'words' is none of chars, bytes, bpe, and no such"),
-        (["a.txt"], {"tokenizer": "."}, "tokenizer.json: no such file"),
-        (["a.txt"], {"tokenizer": "bytes", "vocabulary": 300}, "--vocabulary: 300, but a tokenizer of bytes"),
-        (["a.txt"], {"vocabulary": 10}, "--vocabulary: 10 is not a whole number from 256"),
-        (["a.txt"], {"vocabulary": 2**40}, "--vocabulary: "),
-        (["a.txt"], {"share": 0.0}, "--held-out: 0 is not between 0 and 1"),
-        (["a.txt"], {"share": 1.0}, "--held-out: 1 is not between 0 and 1"),
-        (["a.txt"], {"share": float("nan")}, "--held-out: nan is not between 0 and 1"),
-        (["a.txt"], {"column": ""}, "--column: an empty name"),
-        (["a\0b"], {}, "null"),
-    ],
-)
-def test_what_cannot_be_is_told_before_anything_is_made(
-    names: list[str], options: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.txt").write_text("a b c")
-    with pytest.raises(HandgradError, match=problem):
-        make_plan(names, tmp_path / "out", **options)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-
-
-@pytest.mark.parametrize(("name", "content"), [("a.txt", " \n"), ("a.jsonl", '{"text": "one document"}')])
-def test_too_little(name: str, content: str, tmp_path: Path, preparing: Preparing) -> None:
-    (tmp_path / name).write_text(content)
-    with pytest.raises(TextError, match=f"{name}: (empty or blank|nothing is held out)"):
-        preparing(tmp_path / name, tokenizer="bytes")
-
-
-def test_characters_that_a_tokenizer_has_not_are_told_with_the_file(tmp_path: Path, preparing: Preparing) -> None:
-    Tokenizer.of_characters("abc \n").inner.save(str(tmp_path / "abc.json"))
-    (tmp_path / "a.txt").write_text("abc " * 100)
-    (tmp_path / "b.txt").write_text("abc " * 100 + "abcd")
-    with pytest.raises(TextError, match=r"b\.txt: character 'd' is not in the model's vocabulary"):
-        preparing(tmp_path / "a.txt", tmp_path / "b.txt", tokenizer=str(tmp_path / "abc.json"))
-
-
 def test_a_tokenizer_of_characters_need_not_know_the_latin_ones(tmp_path: Path, preparing: Preparing) -> None:
     text = "все люди равны\n" * 40
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
@@ -393,49 +148,6 @@ def test_a_folder_within_its_own_source(tmp_path: Path) -> None:
     for out in ("one", "two"):
         assert [Path(source.path).name for source in PreparedText(tmp_path / out).manifest.sources] == ["0.txt"]
     assert read_data([str(tmp_path)]).documents == 1
-
-
-@pytest.mark.usefixtures("quiet")
-def test_a_run_on_prepared_data_goes_on_and_finds_them_where_they_moved(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 500)
-    prepared = preparing(source, tokenizer="bytes")
-    data = read_data([str(prepared.folder)])
-    recipe = make_recipe(SETTINGS | {"tokenizer": "data"})
-    with create_run(tmp_path / "whole", "default", recipe, data) as run:
-        list(run.train())
-    with create_run(tmp_path / "run", "default", recipe, data) as run:
-        next(run.train())
-        run.save()
-    moved = prepared.folder.rename(tmp_path / "moved")
-    with pytest.raises(HandgradError, match="if the text has moved, --data tells where it is"):
-        resume_run(tmp_path / "run")
-    preparing(source, out="other", tokenizer="bytes", share=0.3)
-    with pytest.raises(ConfigError, match=r"not the text that the run in .* began with"):
-        resume_run(tmp_path / "run", [str(tmp_path / "other")])
-    with resume_run(tmp_path / "run", [str(moved)]) as run:
-        list(run.train())
-        assert run.record.sources == [str(moved)]
-    for name in ("model.safetensors", "optimizer.safetensors"):
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_data_prepared_elsewhere_from_the_same_text_are_the_same(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 300)
-    one = preparing(source)
-    (tmp_path / "copy").mkdir()
-    shutil.copy(source, tmp_path / "copy" / "text.txt")
-    other = preparing(tmp_path / "copy" / "text.txt", out="other")
-    assert one.sha256 == other.sha256
-    assert one.sha256 != preparing(source, out="third", vocabulary=300).sha256
-
-
-def test_a_model_to_start_from_must_have_the_tokenizer(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 300)
-    prepared = preparing(source, tokenizer="bytes")
-    corpus = make_corpus(prepared, Tokenizer.of_bytes(), 8)
-    assert len(corpus.training) == prepared.manifest.training.tokens
-    with pytest.raises(ConfigError, match="prepare the text with --tokenizer and the model's folder"):
-        make_corpus(prepared, Tokenizer.of_characters("abc"), 8)
 
 
 def test_special_tokens_of_others_are_around_documents(tmp_path: Path, preparing: Preparing, small_steps: None) -> None:
@@ -461,38 +173,3 @@ def test_special_tokens_of_others_are_around_documents(tmp_path: Path, preparing
     assert texts.startswith("<a row\n")
     assert all(document.lstrip("<").rstrip(">") in rows for document in documents)
     assert all(document.endswith(">") for document in documents)
-
-
-def test_a_tokenizer_that_is_another_by_now_is_damage(tmp_path: Path, preparing: Preparing) -> None:
-    (source,) = text_files(tmp_path, 300)
-    folder = preparing(source, tokenizer="bytes").folder
-    (folder / "tokenizer.json").write_text(Tokenizer.of_characters("abc").to_json())
-    with pytest.raises(DamagedError, match="not the tokenizer that made the tokens"):
-        _ = PreparedText(folder).tokenizer
-    with pytest.raises(DamagedError, match=r"tokenizer\.json: differs from its checksum"):
-        check_prepared(folder, PreparedText(folder).manifest)
-
-
-def test_a_model_trained_on_prepared_data_is_a_model(tmp_path: Path, preparing: Preparing, quiet: None) -> None:
-    (source,) = text_files(tmp_path, 300)
-    prepared = preparing(source, vocabulary=300)
-    recipe = make_recipe(SETTINGS | {"tokenizer": "data"})
-    with create_run(tmp_path / "run", "default", recipe, read_data([str(prepared.folder)])) as run:
-        list(run.train())
-    assert load(tmp_path / "run").config.vocabulary == prepared.tokenizer.vocabulary <= 300
-
-
-@pytest.mark.parametrize("tokenizer", ["chars", "bpe"])
-def test_interrupted_while_it_learns_it_begins_that_anew(tokenizer: str, tmp_path: Path, preparing: Preparing) -> None:
-    sources = text_files(tmp_path, 100, 100, 100)
-    whole = contents(preparing(*sources, tokenizer=tokenizer).folder)
-
-    def told(what: str, done: int) -> None:
-        if done > 0.5 * sum(source.stat().st_size for source in sources):
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        preparing(*sources, tokenizer=tokenizer, out="again", told=told)
-    assert contents(tmp_path / "again").keys() == {"progress.json"}
-    preparing(*sources, tokenizer=tokenizer, out="again")
-    assert contents(tmp_path / "again") == whole
