@@ -97,7 +97,8 @@ def test_prepared_data_stand_alone(arguments: list[str], problem: str, cli: Cli,
 
 def test_other_refusals(cli: Cli, prepared: Path, text: Path) -> None:
     for arguments, problem in (
-        (["evaluate", "trained", "--data", prepared], "prepared: prepared data; give a text"),
+        (["evaluate", "trained", "--data", prepared], "its tokens are not those of the model's tokenizer"),
+        (["evaluate", "trained", "--data", prepared, "--data", text], "prepared: prepared data are all that"),
         (["train", "--data", prepared, *TINY, "--set", "context=500"], "prepared: too short: 1,404 tokens to learn"),
         (
             ["train", "--data", prepared, *TINY, "--init", "trained"],
@@ -204,3 +205,34 @@ def test_help_teaches(cli: Cli) -> None:
     output = " ".join(cli("data", "prepare", "--help").output.split())
     for word in (".parquet", "--column", "--tokenizer", "--held-out", "goes on"):
         assert word in output
+
+
+def test_prepared_data_are_looked_at_before_they_are_used(cli: Cli, prepared: Path, text: Path) -> None:
+    """Files that are shorter or gone, a folder that was copied by halves, and files that are no text."""
+    run = [*TINY, "--out", "run"]
+    assert cli("train", "--data", prepared, *run).status == 0
+    expected = cli("evaluate", "run").output.splitlines()[1].split()[2:]
+    prepared.rename("moved")
+    assert cli("evaluate", "run").status == 2
+    assert cli("evaluate", "run", "--data", "moved").output.splitlines()[1].split()[-5:] == expected[-5:]
+    Path("moved").rename(prepared)
+    shard = prepared / "training-00000.npy"
+    whole = shard.read_bytes()
+    again = ["data", "prepare", text, "--tokenizer", "bytes", "--out", prepared]
+    assert cli(*again).status == 0
+    shard.write_bytes(whole[:-2])
+    result = cli(*again)
+    assert (result.status, result.output) == (2, "")
+    assert "training-00000.npy: not the " in result.errors
+    assert "; remove " in result.errors
+    shard.unlink()
+    assert cli(*again).status == 2
+    shard.write_bytes(whole)
+    (prepared / "manifest.json").unlink()
+    result = cli("train", "--data", prepared, *TINY)
+    assert result.status == 2
+    assert result.errors.endswith("prepared data, but manifest.json is missing: not all of its files were copied\n")
+    Path("packed.txt").write_bytes(gzip.compress(text.read_bytes()))
+    result = cli("train", "--data", "packed.txt", *TINY)
+    assert result.status == 2
+    assert result.errors.startswith("handgrad: packed.txt: compressed, or Parquet; handgrad data prepare reads such ")

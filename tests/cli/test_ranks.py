@@ -53,12 +53,20 @@ def test_without_a_number_there_is_a_shard_for_each_thread_of_each_rank(tmp_path
 @pytest.mark.parametrize(
     ("count", "arguments", "line"),
     [
-        (3, ["--out", "run"], "3 ranks, which is no power of two: the tree of shards is halved, and halved again"),
-        (2, ["--shards", "3"], "shards: 4 sequences in 3 shards cannot be shared equally by 2 ranks; "),
+        (
+            3,
+            ["--out", "run"],
+            "3 ranks, which is no power of two: the tree of shards is halved, and halved again; -n 2 ",
+        ),
+        (
+            2,
+            ["--shards", "3"],
+            "shards: 3 in a batch of 4 cannot be shared equally by 2 ranks, but by 1 at most; more ",
+        ),
         (
             4,
             ["--set", "batch=6", "--set", "accumulation=2"],
-            "shards: 3 sequences in 3 shards cannot be shared",
+            "shards: 3 in a batch of 6 cannot be shared equally by 4 ",
         ),
         (2, ["--minutes", "-1"], "--minutes: -1 is not above 0"),
         (2, ["--threads", "0"], "threads: 0 is not a whole number of at least 1"),

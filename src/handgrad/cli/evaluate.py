@@ -14,6 +14,7 @@ from ..training import (
     Evaluation,
     Passage,
     prepared_among,
+    read_data,
     read_data_again,
     read_documents,
     read_record,
@@ -30,8 +31,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="PATH",
-            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. Without it: "
-            "what the run itself held out.",
+            help="A UTF-8 text, a folder of texts, or - for standard input; may be given several times. Or a folder of "
+            "prepared data: what is held out there. Without it: what the run itself held out.",
         ),
     ] = None,
     glob: Annotated[
@@ -50,9 +51,10 @@ def evaluate(
     window = None
     texts: list[tuple[str, str | Passage]]
     if data:
-        if prepared := prepared_among(data):
-            raise HandgradError(f"{prepared}: prepared data; give a text, or no --data for what the run held out")
-        texts = [(document.name, document.text) for document in read_documents(data, glob)]
+        if prepared_among(data):  # alone, or it is refused
+            texts = [(f"held out in {data[0]}", read_data(data, glob).text.held_out(model.tokenizer))]
+        else:
+            texts = [(document.name, document.text) for document in read_documents(data, glob)]
     else:
         if (folder := run_of(run)) is None:
             raise HandgradError(f"{run}: has no {RECORD_FILE}, which would tell what was held out; give a text: --data")

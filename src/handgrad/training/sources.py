@@ -10,6 +10,8 @@ from ..files import CHECKSUMS_FILE, decode_utf8, read_file
 from .config import RECORD_FILE
 
 STANDARD_INPUT = "-"
+PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")
+"""How files of gzip, zstandard and Parquet begin, none of which is UTF-8 or a likely text."""
 DEFAULT_TEXT = "the default text"
 FIRST_SHARD = "training-00000.npy"
 """A folder that has it is one of prepared data."""
@@ -109,6 +111,8 @@ def files_in(folder: Path, glob: str | None, is_wanted: Callable[[Path], bool] =
 
 
 def _document(name: str, content: bytes) -> Iterator[Document]:
+    if content.startswith(PACKED):
+        raise TextError(f"{name}: compressed, or Parquet; handgrad data prepare reads such files, of any size")
     text = decode_utf8(content, name).replace("\r\n", "\n")
     if text.strip():
         yield Document(name, text)

@@ -144,13 +144,14 @@ class Trainer:
             self.ranks.deal(self.optimizer, state)
 
     def _refuse_unequal_blocks(self, rows: int) -> None:
-        for shards in _cut(rows, self.config):
-            if len(shards) % self.ranks.size:
-                raise ConfigError(
-                    f"shards: {shards[-1].stop - shards[0].start} sequences in {len(shards)} shards cannot be shared "
-                    f"equally by {self.ranks.size} "
-                    "ranks; as many shards and sequences as ranks, or a multiple, can"
-                )
+        counts, size = [len(shards) for shards in _cut(rows, self.config)], self.ranks.size
+        divisor = math.gcd(*counts)
+        if divisor % size:
+            shards = ", ".join(map(str, dict.fromkeys(counts)))
+            raise ConfigError(
+                f"shards: {shards} in a batch of {rows} cannot be shared equally by {size} ranks, but by "
+                f"{divisor & -divisor} at most; more want more --shards, or sequences"
+            )
 
     def _is_evaluated(self, step: int) -> bool:
         """Whether this is one of the steps that cut the run into `evaluations` parts of equal length, rounded."""

@@ -87,7 +87,7 @@ program.main()
         ("raise MemoryError", "handgrad: rank {rank}: out of memory"),
         ("raise OSError(5, 'Input/output error', 'shard.npy')", "handgrad: rank {rank}: shard.npy: Input/output error"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
-        ("import os; os._exit(0)", "handgrad: rank {rank} on "),
+        ("import os; os._exit(3)", "handgrad: rank {rank} on "),
     ],
 )
 def test_a_rank_that_fails_ends_all_of_them_and_says_why(what: str, line: str, rank: int, tmp_path: Path) -> None:

@@ -62,10 +62,8 @@ tokens, targets = training_batch(trainer.corpus.training, 12, 3, 0, 1)
 print(trainer.batch_gradients(Batch(tokens, targets))[0] == Trainer(
     trainer.model, trainer.corpus, trainer.config).batch_gradients(Batch(tokens, targets))[0])
 """
-    line = (
-        "shards: 1 sequences in 1 shards cannot be shared equally by 2 ranks; as many shards and sequences as ranks, "
-    )
-    assert run_script(2, lead, tmp_path) == (0, f"{line}or a multiple, can\nTrue\n", "")
+    line = "shards: 1 in a batch of 1 cannot be shared equally by 2 ranks, but by 1 at most; more want more --shards, "
+    assert run_script(2, lead, tmp_path) == (0, f"{line}or sequences\nTrue\n", "")
 
 
 @needs_mpi

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from ...errors import ConfigError, HandgradError
+from ...errors import ConfigError, DamagedError, HandgradError
 from ...files import read_file, remove_parts
 from ...model import TOKENIZER_FILE, Tokenizer
 from .formats import BLOCK, Counted
@@ -16,6 +16,7 @@ from .inputs import sources_of, text_bytes
 from .learning import MADE, Told, load_tokenizer, make_tokenizer
 from .manifest import MANIFEST_FILE, PROGRESS_FILE, Manifest, Options, Source, TokenizerRecord, read_manifest
 from .progress import Saved, read_progress, save_progress
+from .text import PreparedText
 from .tokenizing import tokenizer_file, tokens_to_disk
 from .units import Position
 
@@ -89,11 +90,22 @@ def prepare(plan: Plan, folder: Path, told: Told = lambda what, done: None) -> P
         if (folder / MANIFEST_FILE).exists():
             manifest = read_manifest(folder)
             _require_same(folder, plan, manifest.options, manifest.sources)
+            _require_whole(folder)
             (folder / PROGRESS_FILE).unlink(missing_ok=True)
             return Prepared(manifest, was_complete=True)
         saved = _begun(folder, plan)
         tokenizer, saved = _tokenizer(folder, saved, told)
         return Prepared(tokens_to_disk(folder, saved, tokenizer, told), was_complete=False)
+
+
+def _require_whole(folder: Path) -> None:
+    """Files of the right sizes; `check_prepared` would read them all."""
+    text = PreparedText(folder)
+    try:
+        text.learn_from(text.tokenizer)
+        text.held_out(text.tokenizer)
+    except HandgradError as error:
+        raise DamagedError(f"{error}; remove {folder}, or choose another --out, and prepare anew") from None
 
 
 def refuse_other_files(folder: Path) -> None:

@@ -32,7 +32,7 @@ def _paths(name: str, glob: str | None, out: Path) -> list[Path]:
     found = [path.resolve() for path in files_in(Path(name), glob, _is_read)]
     if paths := [path for path in found if within not in path.parents]:
         return paths
-    raise TextError(f"{name}: no file in it but those of {out}")
+    raise TextError(f"{name}: no file in it to read but what is in {out}, which is --out")
 
 
 def _is_read(path: Path) -> bool:

@@ -13,6 +13,7 @@ from ...errors import ConfigError, DamagedError, HandgradError
 from ...files import read_file, read_json_object
 from ...model import TOKENIZER_FILE
 from ...settings import LARGEST
+from ..sources import FIRST_SHARD, is_folder
 from .tokens import Shard
 
 MANIFEST_FILE = "manifest.json"
@@ -121,6 +122,8 @@ def is_prepared(folder: Path) -> bool:
         return True
     if _tells_format(folder / PROGRESS_FILE):
         raise ConfigError(f"{folder}: is not prepared to the end; the command that began it goes on")
+    if is_folder(str(folder)) and (folder / FIRST_SHARD).exists():
+        raise ConfigError(f"{folder}: prepared data, but {MANIFEST_FILE} is missing: not all of its files were copied")
     return False
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from ...errors import ConfigError, DamagedError
 from ...files import read_file
@@ -47,20 +48,21 @@ class PreparedText:
 
     def learn_from(self, tokenizer: Tokenizer) -> MappedTokens:
         """The tokens to learn from; a `ConfigError` where they are those of another tokenizer."""
+        return self._mapped(tokenizer, "training")
+
+    def held_out(self, tokenizer: Tokenizer) -> Passage:
+        part = self.manifest.held_out
+        tokens = self._mapped(tokenizer, "held_out")
+        return Passage(tokens, part.characters - part.first_characters, part.bytes - part.first_bytes)
+
+    def _mapped(self, tokenizer: Tokenizer, part: Literal["training", "held_out"]) -> MappedTokens:
         if tokenizer is not self.tokenizer and tokenizer.to_json() != self.tokenizer.to_json():
             raise ConfigError(
                 f"{self.folder}: its tokens are not those of the model's tokenizer; prepare the text with "
                 "--tokenizer and the model's folder"
             )
-        return MappedTokens(
-            self.manifest.shards(self.folder, "training"), DTYPES[self.manifest.dtype], self.tokenizer.vocabulary
-        )
-
-    def held_out(self, tokenizer: Tokenizer) -> Passage:
-        part = self.manifest.held_out
-        shards = self.manifest.shards(self.folder, "held_out")
-        tokens = MappedTokens(shards, DTYPES[self.manifest.dtype], self.tokenizer.vocabulary)
-        return Passage(tokens, part.characters - part.first_characters, part.bytes - part.first_bytes)
+        shards = self.manifest.shards(self.folder, part)
+        return MappedTokens(shards, DTYPES[self.manifest.dtype], self.tokenizer.vocabulary)
 
     def excerpt(self) -> str:
         """Some of what is held out."""

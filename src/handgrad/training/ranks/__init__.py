@@ -60,7 +60,11 @@ def join() -> Ranks:
             f"one of {launched.size} ranks, but alone: mpiexec does not belong to mpi4py's MPI, {library}"
         )
     if size & (size - 1):
-        raise HandgradError(f"{size} ranks, which is no power of two: the tree of shards is halved, and halved again")
+        near = 1 << size.bit_length() - 1
+        raise HandgradError(
+            f"{size} ranks, which is no power of two: the tree of shards is halved, and halved again; -n {near} would "
+            f"do, or -n {2 * near}"
+        )
     try:
         return Ranks() if size == 1 else MpiRanks(MPI.COMM_WORLD)
     except BaseException as error:  # the others wait for this one

@@ -10,6 +10,7 @@ import os
 import secrets
 import select
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -152,6 +153,7 @@ class _Watch:
 
 
 def _main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the ranks
     host, secret = sys.argv[1:]
     server = socket.create_server((host, 0))
     print(server.getsockname()[1], flush=True)

@@ -70,6 +70,7 @@ class MpiRanks(Ranks):
         self._parameters: Parameters
         self.ownership = Ownership({}, {}, 0)
         self._sent, self._seconds = 0, 0.0
+        self.wait([self._world.Ibarrier()])  # until all hold the lifeline
 
     @property
     def traffic(self) -> Traffic:
