@@ -1,8 +1,12 @@
 """Tests that run side by side (`-n auto`) use one thread of BLAS each: more would only get in each other's way."""
 
 import os
+import signal
 
 import threadpoolctl
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by nohup, or a shell's &: what tests start would never hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     threadpoolctl.threadpool_limits(1, "blas")
