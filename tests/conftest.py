@@ -5,7 +5,7 @@ import signal
 
 import threadpoolctl
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by nohup, or a shell's &: what tests start would never hear Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup: what tests start would not hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
