@@ -17,11 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .errors import ConfigError, DamagedError, HandgradError
 
 CHECKSUMS_FILE = "checksums.sha256"
 LOOKS = 10
 """At a folder that changes all the time."""
+LOCK_FILE = ".lock"
+"""In a folder that a process writes to; an export's that was broken off still has it."""
 PART = ".part"
 """How the name of a file ends while it is being written."""
 
@@ -156,6 +160,17 @@ def check_unless_being_written(folder: Path, names: Iterable[str] = (), patience
                 check_together(folder, names)
                 return
         time.sleep(patience)
+
+
+def take_lock(folder: Path, busy: str, patience: float = 0) -> FileLock:
+    """The folder's lock, to be released; where another process has it for so many seconds, a `HandgradError` says why
+    the folder is busy."""
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise HandgradError(f"{folder}: {busy}") from None
+    return lock
 
 
 def remove_parts(folder: Path) -> None:

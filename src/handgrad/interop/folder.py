@@ -7,18 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .. import model
 from ..errors import ConfigError, HandgradError
-from ..files import PART, read_json_object, remove_parts, require_folder, write_all
+from ..files import LOCK_FILE, PART, read_json_object, remove_parts, require_folder, take_lock, write_all
 from ..model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, load_tokenizer
 from .config import read_config, read_special, write_config
 from .weights import DTYPES, read_weights, weights_to_bytes
 
 OURS, GENERATION_FILE, WRAPPER_FILE = "handgrad", "generation_config.json", "tokenizer_config.json"
-LOCK_FILE = ".lock"
-"""Of an export that is under way, or was broken off."""
 
 
 def load(path: str | PathLike[str]) -> Model:
@@ -94,11 +90,7 @@ def _refuse_other_files(folder: Path) -> None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """No other process exports into this folder meanwhile."""
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise HandgradError(f"{folder}: another process is writing there; choose another name") from None
+    lock = take_lock(folder, "another process is writing there; choose another name")
     try:
         yield
     finally:

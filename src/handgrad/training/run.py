@@ -11,11 +11,13 @@ from filelock import FileLock, Timeout
 from ..errors import ConfigError, HandgradError, TrainingError
 from ..files import (
     CHECKSUMS_FILE,
+    LOCK_FILE,
     flush_folder,
     naming,
     read_file,
     remove_parts,
     require_folder,
+    take_lock,
     write_atomically,
 )
 from ..model import CONFIG_FILE, Model
@@ -34,7 +36,6 @@ RUNS = "runs"
 """Where runs go that are given no folder."""
 BEST = "best"
 KEPT = "kept"
-LOCK_FILE = ".lock"
 PATIENCE = 1.0
 """Seconds to wait for a lock, which a watcher may hold for a moment."""
 SAVE_EVERY = 60.0
@@ -284,12 +285,7 @@ def is_being_trained(folder: Path) -> bool:
 
 
 def _locked(folder: Path) -> FileLock:
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=PATIENCE)
-    except Timeout:
-        raise HandgradError(f"{folder}: another process is training this run") from None
-    return lock
+    return take_lock(folder, "another process is training this run", PATIENCE)
 
 
 def newest_run(folder: Path = Path(RUNS)) -> Path | None:

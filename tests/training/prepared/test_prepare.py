@@ -88,12 +88,8 @@ def test_little_is_held_out_of_much(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert given.characters == int(0.1 * len(file.read_text(encoding="utf-8")))
 
 
-def test_byte_pairs_of_much_text_come_from_all_over_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preparing: Preparing, small_steps: None
-) -> None:
-    (file,) = text_files(tmp_path, 5000)
-    size = file.stat().st_size
-    monkeypatch.setattr("handgrad.training.prepared.learning.LEARNED_FROM", size // 5)
+def learned_from(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pieces of text that byte pairs will be learned from."""
     taken: list[str] = []
     real = Tokenizer.of_byte_pairs
 
@@ -102,6 +98,16 @@ def test_byte_pairs_of_much_text_come_from_all_over_it(
         return real(taken, vocabulary)
 
     monkeypatch.setattr(Tokenizer, "of_byte_pairs", spied)
+    return taken
+
+
+def test_byte_pairs_of_much_text_come_from_all_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preparing: Preparing, small_steps: None
+) -> None:
+    (file,) = text_files(tmp_path, 5000)
+    size = file.stat().st_size
+    monkeypatch.setattr("handgrad.training.prepared.learning.LEARNED_FROM", size // 5)
+    taken = learned_from(monkeypatch)
     prepared = preparing(file, vocabulary=300, share=0.1)
     text, used = file.read_text(encoding="utf-8"), sum(map(len, taken))
     assert used == prepared.manifest.tokenizer.learned_from
@@ -117,14 +123,7 @@ def test_byte_pairs_of_what_is_longer_than_was_thought_come_from_no_more_bytes(
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress("漢字 漢漢 字\n".encode() * 3000))
     bound = 6000
     monkeypatch.setattr("handgrad.training.prepared.learning.LEARNED_FROM", bound)
-    taken: list[str] = []
-    real = Tokenizer.of_byte_pairs
-
-    def spied(text: Any, vocabulary: int) -> Tokenizer:
-        taken.extend(text)
-        return real(taken, vocabulary)
-
-    monkeypatch.setattr(Tokenizer, "of_byte_pairs", spied)
+    taken = learned_from(monkeypatch)
     prepared = preparing(tmp_path / "a.txt.gz", vocabulary=260)
     assert bound <= len("".join(taken).encode()) < bound + 3 * 700
     assert prepared.manifest.tokenizer.learned_from == len("".join(taken))

@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from ...errors import ConfigError, DamagedError, HandgradError
-from ...files import read_file, remove_parts
+from ...files import read_file, remove_parts, take_lock
 from ...model import TOKENIZER_FILE, Tokenizer
 from .formats import BLOCK, Counted
 from .inputs import sources_of, text_bytes
@@ -25,7 +23,6 @@ HELD_OUT = 256 << 10
 """Bytes of text that are held out at most, about, where no share is given: each evaluation reads all of them."""
 VOCABULARY = 4096
 LARGEST_VOCABULARY = 1 << 20
-LOCK_FILE = ".lock"
 
 
 class Plan(NamedTuple):
@@ -167,11 +164,7 @@ def _sha256(source: Source) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / LOCK_FILE)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise HandgradError(f"{folder}: another process is preparing data in it") from None
+    lock = take_lock(folder, "another process is preparing data in it")
     try:
         yield
     finally:
