@@ -1,0 +1,59 @@
+"""The book: `python3 -m pip install -e '.[test]' --group docs`, then `sphinx-build -W docs docs/_build`."""
+
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+import handgrad  # noqa: E402
+
+project = "handgrad"
+author = "the authors of handgrad"
+copyright = "the authors of handgrad, MIT licence"
+release = version = handgrad.__version__
+
+extensions = [
+    "myst_nb",  # MyST's Markdown, and pages that run
+    "sphinx.ext.autodoc",
+    "sphinx_copybutton",
+    # our own, each in a file of extensions/
+    "commands",
+    "docstrings",
+    "layers",
+    "mathml",
+    "mutants",
+    "shell",
+]
+
+# The course: the scripts of core/, each with the name that it has there, as pages that the build runs.
+for script in sorted((ROOT / "core").glob("0*.py")):
+    shutil.copyfile(script, HERE / "course" / script.name)
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "force"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+exclude_patterns = ["_build", "conf.py", "extensions"]
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_heading_anchors = 3
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+smartquotes = False  # -- is an option's beginning
+
+html_theme = "furo"
+html_title = "handgrad"
+html_static_path = ["static"]
+html_css_files = ["handgrad.css"]
+html_show_sourcelink = False
+html_copy_source = False
+copybutton_selector = "div.highlight:not(.shell) pre"  # what a command printed is not for pasting
+copybutton_prompt_text = "$ "
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100

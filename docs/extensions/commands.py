@@ -1,0 +1,56 @@
+"""`{commands}`: the whole command line, from the program itself: what each command does, takes and defaults to."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from handgrad.cli import app as handgrad
+
+
+def commands(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, Any, Any]]:
+    """A command and all below it, with their names and contexts."""
+    context = command.make_context(name, [], parent=parent, resilient_parsing=True)
+    yield (f"{parent.command_path} {name}" if parent else name), command, context
+    if hasattr(command, "list_commands"):
+        for each in command.list_commands(context):
+            yield from commands(command.get_command(context, each), each, context)
+
+
+class Commands(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        found: list[nodes.Node] = []
+        for path, command, context in commands(typer.main.get_command(handgrad), "handgrad"):
+            if command.hidden:
+                continue
+            section = nodes.section(ids=[nodes.make_id(path)], names=[path])
+            section += nodes.title(text=path)
+            usage = " ".join([path, *command.collect_usage_pieces(context)]).replace("[[", "[").replace("]]", "]")
+            section += nodes.literal_block(usage, usage, language="none")
+            section += self.parse_text_to_nodes(command.help or "")
+            section += self.parse_text_to_nodes("\n".join(rows(command, context)))
+            found.append(section)
+        return found
+
+
+def rows(command: Any, context: Any) -> Iterator[str]:
+    parameters = [each for each in command.get_params(context) if not getattr(each, "hidden", False)]
+    parameters = [each for each in parameters if getattr(each, "help", None) and "--help" not in each.opts]
+    if parameters:
+        yield "| | | |"
+        yield "|---|---|---|"
+    for each in parameters:
+        names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
+        if each.param_type_name == "argument":
+            names = f"`{(each.metavar or each.name).upper().strip('[]')}`"
+        default = each.get_default(context, call=False)
+        usual = "" if default in (None, False, (), []) or callable(default) else f"by default `{default}`"
+        yield f"| {names} | {' '.join(each.help.split()).replace('|', chr(92) + '|')} | {usual} |"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("commands", Commands)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

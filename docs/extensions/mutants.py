@@ -1,0 +1,158 @@
+"""What the check says of the catalogue's mistakes, how a small model trains with them, and what they look like.
+
+    {mutants} layer_norm     those of a layer: the code, what a teacher would say, what is off, how it trains, a picture
+    {lessons}                how many of each layer train as well as right gradients do
+"""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from docutils import nodes
+from matplotlib.figure import Figure
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+import handgrad
+from handgrad.layers import Array
+from handgrad.proof import MUTATIONS, Finding, Mutation, all_cases, check_mutations
+
+SOURCES = Path(handgrad.__file__).parent
+SHOWN = (24, 40)
+"""Rows and columns of a gradient that a picture has at most."""
+logger = logging.getLogger(__name__)
+
+
+def findings(app: Sphinx) -> list[Finding]:
+    """Of every mutation, in the order of the catalogue. They take a minute, so they are kept beside the pages, until some
+    file of the library changes."""
+    if not hasattr(app, "handgrad_findings"):
+        kept = Path(app.doctreedir).parent / "findings.pickle"
+        state = hashlib.sha256()
+        for path in sorted(SOURCES.rglob("*.py")):
+            state.update(path.read_bytes())
+        if kept.is_file():
+            of, found = pickle.loads(kept.read_bytes())
+            if of == state.hexdigest():
+                app.handgrad_findings = dict(zip(MUTATIONS, found, strict=True))
+                return list(_join(app.handgrad_findings))
+        logger.info("training with each of %d wrong backwards ...", len(MUTATIONS))
+        found = [(worst, lesson) for _, worst, lesson in check_mutations(MUTATIONS)]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(pickle.dumps((state.hexdigest(), found)))
+        app.handgrad_findings = dict(zip(MUTATIONS, found, strict=True))
+    return list(_join(app.handgrad_findings))
+
+
+def _join(found: dict[Mutation, Any]) -> Iterator[Finding]:
+    return (Finding(mutation, worst, lesson) for mutation, (worst, lesson) in found.items())
+
+
+SAYS = {
+    "as well": "trains as well as right gradients: {loss:.2f} nats, and {right:.2f} with them",
+    "worse": "trains, but worse: {loss:.2f} nats, and {right:.2f} with right gradients",
+    "no": "does not train: {loss:.2f} nats, and {right:.2f} with right gradients",
+    "not met": "changes nothing in a small model, whose training is told by no loss",
+}
+
+
+class Mutants(SphinxDirective):
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        found = [finding for finding in findings(self.env.app) if finding.mutation.layer in self.arguments[0].split(",")]
+        if not found:
+            raise self.error(f"no mutation is of {self.arguments[0]}")
+        return [self.section(finding) for finding in found]
+
+    def section(self, finding: Finding) -> nodes.Node:
+        mutation, worst, lesson = finding
+        section = nodes.section(ids=[nodes.make_id(mutation.name)], names=[mutation.name])
+        section += nodes.title(text=sentence(mutation.name))
+        section += nodes.paragraph(text=mutation.why)
+        lines = [f"- {line.strip()}" for line in mutation.right.splitlines()]
+        lines += [f"+ {line.strip()}" for line in mutation.wrong.splitlines()]
+        code = "\n".join(lines)
+        section += nodes.literal_block(code, code, language="diff")
+        says = SAYS[lesson.verdict].format(loss=lesson.loss, right=lesson.right_loss)
+        numbers = nodes.paragraph(classes=["mutant-numbers"])
+        numbers += nodes.literal(text=mutation.name)
+        numbers += nodes.Text(f" in {mutation.of.__name__}: {worst.tensor} is off by {worst.error:.1%}; {says}.")
+        section += numbers
+        section += self.picture(mutation, worst.tensor)
+        return section
+
+    def picture(self, mutation: Mutation, tensor: str) -> nodes.Node:
+        """The gradient that is most wrong: right, wrong, and what is between them, in the same colours."""
+        cases = all_cases(0)
+        case = cases[mutation.layer]
+        right, wrong = (gradient_of(each, tensor) for each in (case, case.planted(mutation)))
+        path = Path(self.env.srcdir) / "_made" / "mutants" / f"{mutation.name}.svg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(drawn(as_matrix(right), as_matrix(wrong), f"d{tensor}"))
+        return nodes.image(uri="/" + path.relative_to(self.env.srcdir).as_posix(), alt=f"d{tensor}, right and wrong")
+
+
+def sentence(name: str) -> str:
+    return name[0].upper() + name[1:].replace("_", " ")
+
+
+def gradient_of(case: Any, tensor: str) -> Array:
+    with np.errstate(all="ignore"):
+        y, cache = case.run()
+        dy = np.random.default_rng(0).standard_normal(y.shape)
+        return np.asarray(case.gradients(dy, cache)[tensor])
+
+
+def as_matrix(x: Array) -> Array:
+    """Its last axis as columns, all others as rows; no more of both than can be seen."""
+    matrix = np.atleast_2d(x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1))
+    return matrix[: SHOWN[0], : SHOWN[1]]
+
+
+def drawn(right: Array, wrong: Array, name: str) -> bytes:
+    """Three pictures in colours that are centred on zero, as the explorer has them: violet negative, green positive."""
+    largest = float(np.max(np.abs(right))) or 1.0
+    wide = right.shape[1] > 3 * right.shape[0]
+    figure = Figure(figsize=(7.2, 1.9) if not wide else (7.2, 2.4), layout="constrained")
+    axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
+    for plot, x, title in zip(axes, (right, wrong, wrong - right), (f"{name}, right", "wrong", "wrong - right"), strict=True):
+        shown = np.where(np.isfinite(x), x, np.nan)
+        plot.imshow(shown, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+        plot.set_title(title, fontsize=9)
+        plot.set_xticks([])
+        plot.set_yticks([])
+    target = io.BytesIO()
+    figure.savefig(target, format="svg", transparent=False, metadata={"Date": None})
+    return target.getvalue()
+
+
+class Lessons(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        rows: dict[str, list[str]] = {}
+        for mutation, _, lesson in findings(self.env.app):
+            rows.setdefault(mutation.layer, []).append(lesson.verdict)
+        kinds = ("as well", "worse", "no", "not met")
+        everything = [verdict for verdicts in rows.values() for verdict in verdicts]
+        lines = [["layer", "wrong backwards", "train as well", "train worse", "do not train", "not met"]]
+        for name, verdicts in (*rows.items(), ("all", everything)):
+            lines.append([name, str(len(verdicts)), *(str(verdicts.count(kind)) for kind in kinds)])
+        text = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+        return self.parse_text_to_nodes(text)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("mutants", Mutants)
+    app.add_directive("lessons", Lessons)
+    app.connect("builder-inited", findings_first)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def findings_first(app: Sphinx) -> None:
+    """Before pages are read, by several processes perhaps: each would look for them."""
+    findings(app)
