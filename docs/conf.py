@@ -29,6 +29,7 @@ extensions = [
 ]
 
 # The course: the scripts of core/, each with the name that it has there, as pages that the build runs.
+(HERE / "course").mkdir(exist_ok=True)
 for script in sorted((ROOT / "core").glob("0*.py")):
     shutil.copyfile(script, HERE / "course" / script.name)
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
