@@ -1,7 +1,7 @@
 """What the check says of the catalogue's mistakes, how a small model trains with them, and what they look like.
 
     {mutants} layer_norm     those of a layer: the code, what a teacher would say, what is off, how it trains, a picture
-    {lessons}                how many of each layer train as well as right gradients do
+    {lessons}                how many of each layer train as well as right gradients do; with `:each:`, every single one
 """
 
 import hashlib
@@ -9,10 +9,11 @@ import io
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from docutils import nodes
+from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -133,17 +134,32 @@ def drawn(right: Array, wrong: Array, name: str) -> bytes:
 
 
 class Lessons(SphinxDirective):
+    option_spec: ClassVar[dict[str, Any]] = {"each": directives.flag}
+
     def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(as_table(self.each() if "each" in self.options else self.by_layer()))
+
+    def each(self) -> Iterator[list[str]]:
+        yield ["mistake", "layer", "off by", "trains to", "with right gradients", ""]
+        for mutation, worst, lesson in findings(self.env.app):
+            met = lesson.verdict != "not met"
+            losses = [f"{lesson.loss:.2f}", f"{lesson.right_loss:.2f}"] if met else ["", ""]
+            yield [f"`{mutation.name}`", mutation.layer, f"{worst.error:.1e}", *losses, lesson.verdict]
+
+    def by_layer(self) -> Iterator[list[str]]:
         rows: dict[str, list[str]] = {}
         for mutation, _, lesson in findings(self.env.app):
             rows.setdefault(mutation.layer, []).append(lesson.verdict)
         kinds = ("as well", "worse", "no", "not met")
         everything = [verdict for verdicts in rows.values() for verdict in verdicts]
-        lines = [["layer", "wrong backwards", "train as well", "train worse", "do not train", "not met"]]
-        for name, verdicts in (*rows.items(), ("all", everything)):
-            lines.append([name, str(len(verdicts)), *(str(verdicts.count(kind)) for kind in kinds)])
-        text = "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
-        return self.parse_text_to_nodes(text)
+        yield ["layer", "wrong backwards", "train as well", "train worse", "do not train", "not met"]
+        for name, verdicts in (*rows.items(), ("**all**", everything)):
+            yield [name, str(len(verdicts)), *(str(verdicts.count(kind)) for kind in kinds)]
+
+
+def as_table(rows: Iterator[list[str]]) -> str:
+    first, *others = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in [first, ["---"] * len(first), *others])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
