@@ -42,7 +42,7 @@ WIDTH = 140
 """Columns where there is no terminal: room for the ratios of some ten rounds."""
 
 Sizes = Annotated[
-    str, typer.Option(help=f"Some of {', '.join(SIZES)}, with commas between; docs/performance.md tells what they are.")
+    str, typer.Option(help=f"Some of {', '.join(SIZES)}, with commas between; docs/measured/performance.md tells what they are.")
 ]
 Batches = Annotated[str, typer.Option(help="Texts at once, numbers with commas between.")]
 Lengths = Annotated[str, typer.Option(help="Positions in a sequence, numbers with commas between.")]
@@ -262,7 +262,7 @@ def diagnosis(
 ) -> None:
     """How often `handgrad compare` names a planted mistake rightly, and random damage wrongly.
 
-    Ends with status 1 where less is named than docs/proof.md promises: all mistakes in float64, 95 % of those beyond
+    Ends with status 1 where less is named than docs/guides/proof.md promises: all mistakes in float64, 95 % of those beyond
     the envelope in float32, and no random damage.
     """
     table = Table("", "beyond envelope", "named", "named alone", "damages", "falsely named", box=None, pad_edge=False)
@@ -290,7 +290,7 @@ def diagnosis(
 def parity() -> None:
     """How far handgrad is from transformers on the same random weights: values, every gradient, ten updates.
 
-    Ends with status 1 where an error is above what docs/models.md promises.
+    Ends with status 1 where an error is above what docs/guides/models.md promises.
     """
     from .parity import MODELS, errors  # here, since it imports transformers
 

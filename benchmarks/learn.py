@@ -131,7 +131,7 @@ def final_loss(turns: list[Turn]) -> float:
 
 
 def failures(turns: Mapping[str, list[Turn]], found: float | None) -> list[str]:
-    """Where whole runs fall short of what docs/recipe.md promises."""
+    """Where whole runs fall short of what docs/measured/recipe.md promises."""
     told = []
     if found is not None and not found <= AGREE:
         told.append(f"the curves of the same recipe lie {found:.3f} nats apart")

@@ -12,7 +12,7 @@ import handgrad  # noqa: E402
 
 project = "handgrad"
 author = "the authors of handgrad"
-copyright = "the authors of handgrad, MIT licence"
+copyright = "the authors of handgrad, MIT licence"  # noqa: A001
 release = version = handgrad.__version__
 
 extensions = [

@@ -1,4 +1,4 @@
-"""What the README shows is what the code is, and its examples run."""
+"""What the README shows is what the code is, and the examples of the page on Python run."""
 
 import ast
 import inspect
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from handgrad.layers import layer_norm_backward, layer_norm_forward
+from handgrad.layers import layer_norm_backward
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters, load
+from handgrad.proof import MUTATIONS, all_cases
 from handgrad.training import DEFAULT_PRESET, PRESETS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PAIR, MODEL, TRAINING, TRACE, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = (ROOT / "docs" / "guides" / "python.md").read_text(encoding="utf-8")
+(BACKWARD,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+MODEL, TRAINING, TRACE, LAYERS, TAPS = re.findall(r"```python\n(.*?)```", PYTHON, flags=re.DOTALL)
 
 
 def bare(source: str) -> str:
@@ -28,9 +32,20 @@ def bare(source: str) -> str:
     return ast.unparse(tree)
 
 
-def test_the_pair_that_the_readme_shows_is_the_library_s() -> None:
-    functions = (inspect.unwrap(function) for function in (layer_norm_forward, layer_norm_backward))
-    assert bare(PAIR) == "\n\n".join(bare(inspect.getsource(function)) for function in functions)
+def test_the_backward_that_the_readme_shows_is_the_library_s() -> None:
+    assert bare(BACKWARD) == bare(inspect.getsource(inspect.unwrap(layer_norm_backward)))
+
+
+def test_the_readme_counts_right() -> None:
+    gradients = sum(len(case.inputs) for case in all_cases().values())
+    assert f"\n{gradients} gradients against the complex step" in README
+    assert f"plants {len(MUTATIONS)} mistakes" in README
+
+
+def test_every_page_that_the_readme_points_to_is_there() -> None:
+    pages = re.findall(r"\]\(((?:docs/|[A-Z]+\.md)[^)#]*)", README)
+    assert len(pages) > 15
+    assert [page for page in pages if not (ROOT / page).is_file()] == []
 
 
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

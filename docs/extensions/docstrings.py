@@ -24,7 +24,8 @@ def as_rst(lines: list[str]) -> list[str]:
     text = re.sub(r"`([^`]+)`", lambda code: kept(f"``{code[1]}``"), text)
     text = re.sub(r"[ \t]*\$\$(.+?)\$\$", mathematics, text, flags=re.DOTALL)
     text = re.sub(r"\$([^$\n]+)\$", lambda inline: kept(f":math:`{inline[1]}`"), text)
-    text = re.sub(r"(?<!\*)\*(?=[\w])(?![^*\n]*\*)", r"\\*", text)  # *batch
+    text = re.sub(r"(?<![\w*])\*\w[^*\n]*\w\*(?![\w*])", lambda emphasis: kept(emphasis[0]), text)
+    text = re.sub(r"[*|]", r"\\\g<0>", text)  # as in *batch and |x|
     while "\0" in text:
         text = re.sub("\0(\\d+)\0", lambda at: blocks[int(at[1])], text)
     return text.split("\n")

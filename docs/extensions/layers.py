@@ -1,10 +1,11 @@
-r"""What a page takes from the library itself: a layer's formulas, and its source.
+r"""What a page takes from the library itself: a layer's formulas, and its source. The directives:
 
     {formula} handgrad.layers.layer_norm_backward      all equations of the docstring, or with
-    :of: dx                                            that in which it defines dx
+        :of: dx                                        that in which it defines dx
 
     {source} handgrad.layers.layer_norm_backward       the function, without its docstring
-    {source} handgrad.layers.causal_attention.Tile
+
+A page is read anew when the layer's file changes.
 """
 
 import ast

@@ -1,7 +1,9 @@
-"""What the check says of the catalogue's mistakes, how a small model trains with them, and what they look like.
+"""What the check says of the catalogue's mistakes, how a small model trains with them, and what they look like:
 
     {mutants} layer_norm     those of a layer: the code, what a teacher would say, what is off, how it trains, a picture
     {lessons}                how many of each layer train as well as right gradients do; with `:each:`, every single one
+
+A mutation that the check does not catch fails the build.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -30,8 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 def findings(app: Sphinx) -> list[Finding]:
-    """Of every mutation, in the order of the catalogue. They take a minute, so they are kept beside the pages, until some
-    file of the library changes."""
+    """Of every mutation, in the order of the catalogue.
+
+    They take a minute, so they are kept beside the pages, until some file of the library changes.
+    """
     if not hasattr(app, "handgrad_findings"):
         kept = Path(app.doctreedir).parent / "findings.pickle"
         state = hashlib.sha256()
@@ -44,6 +49,8 @@ def findings(app: Sphinx) -> list[Finding]:
                 return list(_join(app.handgrad_findings))
         logger.info("training with each of %d wrong backwards ...", len(MUTATIONS))
         found = [(worst, lesson) for _, worst, lesson in check_mutations(MUTATIONS)]
+        if survivors := [mutation.name for mutation, (worst, _) in zip(MUTATIONS, found, strict=True) if worst.passed]:
+            raise ExtensionError(f"the check does not catch {', '.join(survivors)}")
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(pickle.dumps((state.hexdigest(), found)))
         app.handgrad_findings = dict(zip(MUTATIONS, found, strict=True))
@@ -66,7 +73,8 @@ class Mutants(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        found = [finding for finding in findings(self.env.app) if finding.mutation.layer in self.arguments[0].split(",")]
+        layers = self.arguments[0].split(",")
+        found = [finding for finding in findings(self.env.app) if finding.mutation.layer in layers]
         if not found:
             raise self.error(f"no mutation is of {self.arguments[0]}")
         return [self.section(finding) for finding in found]
@@ -122,9 +130,16 @@ def drawn(right: Array, wrong: Array, name: str) -> bytes:
     wide = right.shape[1] > 3 * right.shape[0]
     figure = Figure(figsize=(7.2, 1.9) if not wide else (7.2, 2.4), layout="constrained")
     axes = figure.subplots(3, 1) if wide else figure.subplots(1, 3)
-    for plot, x, title in zip(axes, (right, wrong, wrong - right), (f"{name}, right", "wrong", "wrong - right"), strict=True):
-        shown = np.where(np.isfinite(x), x, np.nan)
-        plot.imshow(shown, cmap="PRGn", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+    shown = {f"{name}, right": right, "wrong": wrong, "wrong - right": wrong - right}
+    for plot, (title, x) in zip(axes, shown.items(), strict=True):
+        plot.imshow(
+            np.where(np.isfinite(x), x, np.nan),
+            cmap="PRGn",
+            vmin=-largest,
+            vmax=largest,
+            aspect="auto",
+            interpolation="nearest",
+        )
         plot.set_title(title, fontsize=9)
         plot.set_xticks([])
         plot.set_yticks([])

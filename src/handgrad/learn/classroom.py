@@ -54,6 +54,7 @@ def commonest_mistakes(results: Sequence[Result]) -> list[tuple[str, str, int]]:
 
 
 def by_folder(results: Sequence[Result]) -> dict[Path, list[Result]]:
+    """The results of each student, in the order in which they came."""
     rows: dict[Path, list[Result]] = {}
     for result in results:
         rows.setdefault(result.folder, []).append(result)

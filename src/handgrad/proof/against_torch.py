@@ -36,6 +36,7 @@ def check_against_torch(case: Case, layer: str, seed: int = 0) -> Iterator[Verdi
 
 
 def require_torch() -> None:
+    """Raise `HandgradError`, which says how to install it, where PyTorch cannot be imported."""
     try:
         import torch  # noqa: F401 - only whether it can be
     except ImportError:

@@ -30,6 +30,7 @@ class Passage(NamedTuple):
 
 
 def tokenize(text: str, tokenizer: Tokenizer) -> Passage:
+    """The tokens of a text, and what all but the first of them, which is predicted from nothing, stand for."""
     tokens = tokenizer.encode(text)
     content = text.encode()
     first = content[: tokenizer.bytes_of(int(tokens[0]))] if len(tokens) else b""

@@ -122,6 +122,7 @@ def versions() -> dict[str, str]:
 
 
 def read_record(folder: Path) -> Record:
+    """What made the run in this folder, from its `training.json`; raises `HandgradError` where that is damaged."""
     path = folder / RECORD_FILE
     content = read_json_object(path)
     try:

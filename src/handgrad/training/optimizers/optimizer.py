@@ -16,6 +16,7 @@ Update = Callable[[], None]
 
 
 def in_order(updates: Sequence[Update]) -> None:
+    """All of them, one after another, on this thread."""
     with np.errstate(all="ignore"):  # what overflows is found in the next step, and named
         for update in updates:
             update()
