@@ -42,7 +42,8 @@ WIDTH = 140
 """Columns where there is no terminal: room for the ratios of some ten rounds."""
 
 Sizes = Annotated[
-    str, typer.Option(help=f"Some of {', '.join(SIZES)}, with commas between; docs/measured/performance.md tells what they are.")
+    str,
+    typer.Option(help=f"Some of {', '.join(SIZES)}, with commas between; docs/measured/performance.md tells of them."),
 ]
 Batches = Annotated[str, typer.Option(help="Texts at once, numbers with commas between.")]
 Lengths = Annotated[str, typer.Option(help="Positions in a sequence, numbers with commas between.")]
@@ -262,8 +263,8 @@ def diagnosis(
 ) -> None:
     """How often `handgrad compare` names a planted mistake rightly, and random damage wrongly.
 
-    Ends with status 1 where less is named than docs/guides/proof.md promises: all mistakes in float64, 95 % of those beyond
-    the envelope in float32, and no random damage.
+    Ends with status 1 where less is named than docs/guides/proof.md promises: all mistakes in float64, 95 % of those
+    beyond the envelope in float32, and no random damage.
     """
     table = Table("", "beyond envelope", "named", "named alone", "damages", "falsely named", box=None, pad_edge=False)
     chosen = dtypes.split(",")

@@ -18,7 +18,8 @@ class Muon(AdamW):
     r"""Each matrix of a block moves along its momentum, made orthogonal; the other parameters are AdamW's.
 
     Of all changes of one spectral norm (the most that a matrix does to a vector) that is the one with most of the
-    momentum in it; docs/measured/recipe.md derives it. All directions move alike, also those that a few large ones would drown.
+    momentum in it; docs/measured/recipe.md derives it. All directions move alike, also those that a few large ones
+    would drown.
 
     $$ m \leftarrow \mu\, m + (1 - \mu)\, g, \qquad O = \mathrm{orthogonalised}(\mu\, m + (1 - \mu)\, g) $$
     $$ w \leftarrow w - \eta\,\lambda\, w - 0.2\,\eta\,\sqrt{\max(M, N)}\; O $$
