@@ -81,7 +81,8 @@ class Mutants(SphinxDirective):
 
     def section(self, finding: Finding) -> nodes.Node:
         mutation, worst, lesson = finding
-        section = nodes.section(ids=[nodes.make_id(mutation.name)], names=[mutation.name])
+        section = nodes.section(ids=[nodes.make_id(mutation.name)], names=[label_of(mutation)])
+        self.state.document.note_explicit_target(section)
         section += nodes.title(text=sentence(mutation.name))
         section += nodes.paragraph(text=mutation.why)
         lines = [f"- {line.strip()}" for line in mutation.right.splitlines()]
@@ -105,6 +106,10 @@ class Mutants(SphinxDirective):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(drawn(as_matrix(right), as_matrix(wrong), f"d{tensor}"))
         return nodes.image(uri="/" + path.relative_to(self.env.srcdir).as_posix(), alt=f"d{tensor}, right and wrong")
+
+
+def label_of(mutation: Mutation) -> str:
+    return f"mutant-{mutation.name}"
 
 
 def sentence(name: str) -> str:
@@ -159,7 +164,8 @@ class Lessons(SphinxDirective):
         for mutation, worst, lesson in findings(self.env.app):
             met = lesson.verdict != "not met"
             losses = [f"{lesson.loss:.2f}", f"{lesson.right_loss:.2f}"] if met else ["", ""]
-            yield [f"`{mutation.name}`", mutation.layer, f"{worst.error:.1e}", *losses, lesson.verdict]
+            name = f"{{ref}}`{mutation.name} <{label_of(mutation)}>`"  # one that no page shows fails the build
+            yield [name, mutation.layer, f"{worst.error:.1e}", *losses, lesson.verdict]
 
     def by_layer(self) -> Iterator[list[str]]:
         rows: dict[str, list[str]] = {}
