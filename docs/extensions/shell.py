@@ -11,6 +11,7 @@ A page has a folder of its own, in which its commands run one after another, by 
     :last: 2          and at its end; `...` stands for the rest
     :hidden:          is run, and not shown
     :needs: models    is run only where HANDGRAD_MODELS names a folder of real models; else shown alone
+    :needs: torch     the same of PyTorch, and of transformers; several have spaces between
 
     ```{file} softmax.c
     ...
@@ -25,6 +26,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +40,12 @@ from sphinx.util.docutils import SphinxDirective
 WIDTH = 96
 """Columns of the terminal that a command believes to have."""
 SECONDS = 600
+THERE: dict[str, Callable[[], bool]] = {
+    "models": lambda: bool(os.environ.get("HANDGRAD_MODELS")),
+    "torch": lambda: find_spec("torch") is not None,
+    "transformers": lambda: find_spec("transformers") is not None,
+}
+"""What a command may need, and whether it is there."""
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +67,7 @@ class Shell(SphinxDirective):
         "first": int,
         "last": int,
         "hidden": directives.flag,
-        "needs": lambda value: directives.choice(value, ("models",)),
+        "needs": lambda value: [directives.choice(each, tuple(THERE)) for each in value.split()],
     }
 
     def run(self) -> list[nodes.Node]:
@@ -66,7 +75,7 @@ class Shell(SphinxDirective):
         self.env.note_reread()
         for command in commands_in(list(self.content)):
             shown.append("$ " + command.replace("\n", "\n> ") if "\n" in command and "<<" in command else "$ " + command)
-            if self.options.get("needs") == "models" and not os.environ.get("HANDGRAD_MODELS"):
+            if not all(THERE[need]() for need in self.options.get("needs", ())):
                 continue
             shown += self.cut(self.output_of(command))
         text = "\n".join(shown)
