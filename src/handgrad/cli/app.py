@@ -31,7 +31,6 @@ app = lazy_app(
     help="A GPT whose every gradient is written by hand in NumPy, and proved.",
     epilog="Start with `handgrad check`, then `handgrad train`; to learn, `handgrad learn start DIR`. Exit status: "
     "0 good; 1 a check failed, or the run did; 2 input that cannot be used.",
-    add_completion=False,
     no_args_is_help=True,
 )
 
