@@ -20,6 +20,8 @@ COMMANDS = {
     "evaluate": "Measure a model on texts: loss, perplexity, bits a character and a byte.",
     "info": "Show a model: architecture, parameters by part, memory to decode and to train, and how it was trained.",
     "export": "Write a folder in Hugging Face's layout, which `transformers` opens.",
+    "doctor": "Look at this installation: versions, BLAS, cores, MPI, each extra; and check that this machine computes "
+    "right.",
     "data": "Prepare texts of any size, larger than memory too, for `handgrad train --data DIR`.",
     "learn": "Write each backward yourself: a course of graded exercises, from the chain rule to a GPT.",
 }
