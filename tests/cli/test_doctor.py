@@ -15,7 +15,6 @@ from handgrad.layers.arrays import row_means
 from .conftest import Cli
 from .test_cli import without_variance_route
 
-
 GRADIENT = doctor._gradient
 
 
