@@ -1,7 +1,8 @@
 """The errors that a user can mend. Each problem is one line that names what is wrong and where."""
 
+import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 LONGEST = 1500
 """Characters of a line that tells an error."""
@@ -22,6 +23,19 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     """The first few in their order, and how many more there are."""
     ordered = sorted(names)
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Which of these names is so near that it was probably meant."""
+    lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return lower[near[0]] if near else None
+
+
+def meant(name: str, names: Collection[str], otherwise: str = "") -> str:
+    """What to add where a name is refused: which of these was meant; where none is near, all, or `otherwise`."""
+    near = nearest(name, names)
+    return f"did you mean {near}?" if near else otherwise or f"there are {', '.join(names)}"
 
 
 class HandgradError(Exception):

@@ -1,4 +1,4 @@
-"""What the machine has, and how its libraries are to behave: cores, BLAS, and the C library's malloc."""
+"""What the machine has, how its libraries are to behave (BLAS, and the C library's malloc), and what launched us."""
 
 import ctypes
 import os
@@ -6,8 +6,10 @@ import platform
 import sys
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, -1), "ARENA_MAX": (-8, 1)}
 """glibc's parameters: the number that <malloc.h> gives each, and the value that it gets here.
@@ -15,6 +17,34 @@ MALLOC = {"MMAP_MAX": (-4, 0), "TRIM_THRESHOLD": (-1, -1), "ARENA_MAX": (-8, 1)}
 Never a mapping of its own for a large array, never give memory back; and one arena, so that what one thread has freed
 serves the others too.
 """
+LAUNCHERS = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
+"""The variables in which launchers tell a rank and how many there are: MPICH's and Slurm's own, Open MPI's, PMIx's."""
+
+
+class Launched(NamedTuple):
+    rank: int
+    size: int
+    """0 where the launcher does not tell."""
+
+
+def launched() -> Launched | None:
+    """What a launcher tells; None where there is none, or none but this process was started. MPI is not asked."""
+    for rank, size in LAUNCHERS:
+        if os.environ.get(rank, "").isdecimal():
+            told = os.environ.get(size, "")
+            start = Launched(int(os.environ[rank]), int(told) if told.isdecimal() else 0)
+            return None if start.size == 1 else start
+    return None
+
+
+def launched_rank() -> int | None:
+    """This process's number among those that `mpiexec` started; None where it was started alone."""
+    start = launched()
+    return start and start.rank
 
 
 def processors() -> set[int]:
@@ -36,7 +66,9 @@ def memory_size() -> int | None:
 
 
 @lru_cache(maxsize=1)
-def _controller() -> ThreadpoolController:
+def _controller() -> "ThreadpoolController":
+    from threadpoolctl import ThreadpoolController  # as late as this: `handgrad --help` has no use for it
+
     return ThreadpoolController()
 
 

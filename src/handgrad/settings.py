@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from .errors import ConfigError
+from .errors import ConfigError, meant
 from .files import parse_toml
 
 LARGEST = 2**63
@@ -59,7 +59,8 @@ class Settings:
         known = {field.name: field for field in dataclasses.fields(cls)}
         for name, value in fields.items():
             if name not in known:
-                raise ConfigError(f"{name}: unknown field (value {value!r}); the fields are {', '.join(known)}")
+                hint = meant(name, known, f"the fields are {', '.join(known)}")
+                raise ConfigError(f"{name}: unknown field (value {value!r}); {hint}")
         for name, field in known.items():
             if name not in fields and field.default is field.default_factory is dataclasses.MISSING:
                 raise ConfigError(f"{name}: missing field")

@@ -180,6 +180,12 @@ def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, 
     ("arguments", "message"),
     [
         (["check", "--layer", "nope"], "--layer: no layer 'nope'; there are linear, bias, "),
+        (["check", "--layer", "layernorm"], "--layer: no layer 'layernorm'; did you mean layer_norm?"),
+        (["check", "--layer", "GPT"], "--layer: no layer 'GPT'; did you mean gpt?"),
+        (["kit", "kit", "--layers", "linear,bloc"], "layers: no layer 'bloc'; did you mean block?"),
+        (["train", "--preset", "midium"], "preset: there is no 'midium'; did you mean medium?"),
+        (["train", "--set", "widht=8"], "widht: unknown field; did you mean width? (value 8)"),
+        (["trace", "--text", "a", "--preset", "Tiny"], "preset: there is no 'Tiny'; did you mean tiny?"),
         (["train", "--data", "nowhere.txt"], "nowhere.txt: no such file"),
         (["train", "--data", ".", "--glob", "*.md"], ".: no file in it matches '*.md'"),
         (["train", "--steps", "0"], "steps: 0 is not a whole number of at least 1"),
@@ -220,6 +226,24 @@ def test_wrong_usage_has_status_2_and_no_traceback(cli: Cli, arguments: list[str
     assert result.status == 2
     assert "Usage: handgrad" in result.errors
     assert "Traceback" not in result.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["tarin"], "No such command 'tarin'. Did you mean 'train'"),
+        (["learn", "hnit"], "No such command 'hnit'. Did you mean 'hint'?"),
+        (["data", "prepar"], "No such command 'prepar'. Did you mean 'prepare'?"),
+        (["train", "--stesp", "3"], "--steps"),
+        (["--verison"], "--version"),
+        (["train", "--tokenizer", "bit"], "'bytes', 'bpe'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_typo_is_told_what_was_probably_meant(cli: Cli, arguments: list[str], hint: str) -> None:
+    result = cli(*arguments)
+    assert (result.status, result.output) == (2, "")
+    assert hint in result.errors
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(cli: Cli, text: Path) -> None:

@@ -211,7 +211,7 @@ def command(*words: str) -> None:
     errors = io.StringIO()
     with (
         mock.patch("sys.argv", ["handgrad", *words]),
-        mock.patch("handgrad.cli.keep_freed_memory"),
+        mock.patch("handgrad.cli.app.keep_freed_memory"),
         redirect_stdout(io.StringIO()),
         redirect_stderr(errors),
     ):

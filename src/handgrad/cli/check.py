@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import HandgradError
+from ..errors import HandgradError, meant
 from ..proof import (
     BAR,
     MUTATIONS,
@@ -29,6 +29,7 @@ from ..proof import (
     moved_together,
     require_torch,
 )
+from . import complete
 from .model import load_model
 from .terminal import make_room
 
@@ -38,6 +39,7 @@ def check(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
+            autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. "
             "Without it: those of every layer and of small models of every family.",
         ),
@@ -45,7 +47,10 @@ def check(
     layer: Annotated[
         str | None,
         typer.Option(
-            "--layer", metavar="NAME", help="Only this case, such as layer_norm, block, gpt (a whole model) or llama."
+            "--layer",
+            metavar="NAME",
+            autocompletion=complete.layers,
+            help="Only this case, such as layer_norm, block, gpt (a whole model) or llama.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
@@ -74,7 +79,7 @@ def check(
         raise HandgradError(f"{'--layer' if layer is not None else '--mutations'}: not with a model; leave out {run}")
     cases = all_cases(seed)
     if layer is not None and layer not in cases:
-        raise HandgradError(f"--layer: no layer {layer!r}; there are {', '.join(cases)}")
+        raise HandgradError(f"--layer: no layer {layer!r}; {meant(layer, cases)}")
     if mutations and against:
         raise HandgradError("--mutations: these are checked by the complex step; leave out --against")
     if against:

@@ -25,6 +25,7 @@ from .terminal import FULL_WIDTH, interruptible, plain_console
 
 app = typer.Typer(
     help="Prepare texts of any size, larger than memory too, for `handgrad train --data DIR`.",
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

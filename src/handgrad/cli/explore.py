@@ -10,6 +10,7 @@ import typer
 
 from ..errors import HandgradError
 from ..training import PRESETS, newest_run
+from . import complete
 from .model import find_model, fresh_model
 from .terminal import plain_console
 
@@ -19,12 +20,15 @@ def explore(
         Path | None,
         typer.Argument(
             metavar="[RUN]",
+            autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face folder; without one, the newest run in runs/, or a fresh model.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"A fresh model, reading bytes: {', '.join(PRESETS)}."),
+        typer.Option(
+            metavar="NAME", autocompletion=complete.presets, help=f"A fresh model, reading bytes: {', '.join(PRESETS)}."
+        ),
     ] = None,
     text: Annotated[
         str | None,

@@ -8,13 +8,18 @@ from rich.console import Console
 from rich.progress import track
 
 from ..proof import KIT, write_kit
+from . import complete
 
 
 def kit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; it is made, files of a kit are replaced.")],
     layers: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help=f"Only these, with commas between: {', '.join(KIT)}."),
+        typer.Option(
+            metavar="NAMES",
+            autocompletion=complete.kit_layers,
+            help=f"Only these, with commas between: {', '.join(KIT)}.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random inputs and cotangents.")] = 0,
 ) -> None:

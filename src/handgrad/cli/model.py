@@ -10,11 +10,13 @@ from ..errors import HandgradError
 from ..interop import load
 from ..model import Model, Tokenizer, initial_parameters
 from ..training import PREVIOUS, make_recipe, newest_run
+from . import complete
 
 RunFolder = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
+        autocompletion=complete.runs,
         help="A run's folder, such as runs/1, its best weights: runs/1/best, or those after a step: runs/1/kept/300; "
         "or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3.",
     ),

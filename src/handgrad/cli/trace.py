@@ -10,6 +10,7 @@ from ..errors import HandgradError
 from ..proof import refuse_other_files
 from ..proof import trace as trace_model
 from ..training import PRESETS
+from . import complete
 from .model import fresh_model, load_model
 
 
@@ -23,12 +24,16 @@ def trace(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]", help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model."
+            metavar="[RUN]",
+            autocompletion=complete.runs,
+            help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"A fresh model, reading bytes: {', '.join(PRESETS)}."),
+        typer.Option(
+            metavar="NAME", autocompletion=complete.presets, help=f"A fresh model, reading bytes: {', '.join(PRESETS)}."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to; the manifest as JSON goes beside it.")] = Path(
         "trace.safetensors"

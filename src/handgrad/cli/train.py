@@ -29,6 +29,7 @@ from ..training import (
     refuse_a_run,
     resume_run,
 )
+from . import complete
 from .run import show_start, train_run
 from .terminal import make_room, plain_console
 
@@ -69,6 +70,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
+            autocompletion=complete.presets,
             rich_help_panel=SETTINGS,
             help="\n\n".join(f"**{name}**: {preset.purpose}." for name, preset in PRESETS.items()),
         ),
@@ -87,6 +89,7 @@ def train(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
+            autocompletion=complete.assignments,
             rich_help_panel=SETTINGS,
             help="Any field of the model and the training, such as width=256; may be given several times.",
         ),
@@ -125,6 +128,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
+            autocompletion=complete.runs,
             rich_help_panel=SETTINGS,
             help="Start from this model, a run or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3: its "
             "architecture, tokenizer and weights, and small steps on sequences of up to 256 tokens (--set length=N).",
@@ -142,6 +146,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
+            autocompletion=complete.runs,
             rich_help_panel=RUN,
             help="Go on with a run that was broken off; it ends with the same bytes as one that never was.",
         ),

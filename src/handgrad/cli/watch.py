@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ..errors import HandgradError
 from ..training import RECORD_FILE, best_of, evaluations, follow_metrics, is_being_trained, read_record, smoothed
+from . import complete
 from .terminal import plain_console
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -28,7 +29,9 @@ LONGEST = 86400 * 999_999
 
 
 def watch(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as runs/1.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="A run's folder, such as runs/1.")
+    ],
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show how it stands, and exit.")] = False,
 ) -> None:

@@ -1,6 +1,5 @@
 """A reader's folder: the files of the exercises, and how far the reader is."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from ..errors import ConfigError, HandgradError
+from ..errors import ConfigError, HandgradError, meant
 from ..files import read_file, read_json_object, write_atomically
 from .exercise import FOLDER, Exercise, read_source
 from .grading import Grade
@@ -165,11 +164,8 @@ def find(name: str) -> Exercise:
         number = f"{exercise.number:02}"
         if wanted in (exercise.name, exercise.module, str(exercise.number), number, f"ex{number}"):
             return exercise
-    near = difflib.get_close_matches(wanted, [exercise.name for exercise in EXERCISES], n=1)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"it is a number from 1 to {len(EXERCISES)}, or a name of `learn list`"
-    )
-    raise HandgradError(f"no exercise {name!r}: {hint}")
+    otherwise = f"it is a number from 1 to {len(EXERCISES)}, or a name of `learn list`"
+    raise HandgradError(f"no exercise {name!r}: {meant(wanted, [exercise.name for exercise in EXERCISES], otherwise)}")
 
 
 def readme() -> str:

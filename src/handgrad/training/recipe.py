@@ -1,12 +1,11 @@
 """Everything that decides what a run becomes, but for the text: the settings of model, tokenizer and training."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, meant
 from ..files import read_toml
 from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
@@ -63,7 +62,7 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DE
     A `ConfigError` names the field that is wrong.
     """
     if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"preset: there is no {preset!r}; there are {', '.join(PRESETS)}")
+        raise ConfigError(f"preset: there is no {preset!r}; {meant(preset, PRESETS)}")
     given = dict(fields or {})
     known = field_meanings()
     for name, value in given.items():
@@ -152,5 +151,4 @@ def _unknown(name: str, known: list[str]) -> str:
         )
     if name == "threads":
         return "no setting, since it changes no result; --threads says it"
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"unknown field; did you mean {near[0]}?" if near else f"unknown field; the fields are {', '.join(known)}"
+    return "unknown field; " + meant(name, known, f"the fields are {', '.join(known)}")

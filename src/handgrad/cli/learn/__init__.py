@@ -2,21 +2,27 @@
 
 import typer
 
-from .check import check, check_next
-from .grade import grade
-from .hint import hint
-from .list import show_list
-from .reset import reset
-from .solution import solution
-from .start import start
-from .train import train
-from .watch import watch
+from ..lazy import lazy_app
 
-app = typer.Typer(
+COMMANDS = {
+    "start": "Write the exercises, one file each, into a folder. Files that are there already are left as they are.",
+    "check": "Grade an exercise: the next one, that of this name, or all.",
+    "watch": "Check the next exercise at every save, and go on to the one after it when it passes.",
+    "hint": "Show a hint; give the command again for the next. There are three, from a nudge to nearly the answer.",
+    "solution": "Show the lines that were asked for. Asks first; your file is not changed.",
+    "list": "List the exercises, and how each stands. Nothing is run: what was changed counts as not passed.",
+    "reset": "Write an exercise as it was given. What you had is kept, in the folder `kept`.",
+    "train": "Put your functions together, and train a GPT with them on the default text.",
+    "grade": "Grade many folders side by side, for teachers.",
+}
+
+app = lazy_app(
+    __package__,
+    COMMANDS,
     epilog="Begin with `handgrad learn start DIR`, then give the other commands in that folder. A NAME is that of an "
     "exercise, such as `linear`, its number, or its file. Exit status: 0 it passed; 1 it did not; 2 input that cannot "
     "be used.",
-    rich_markup_mode="markdown",
+    add_completion=False,
     invoke_without_command=True,
     no_args_is_help=False,
 )
@@ -29,15 +35,6 @@ def learn(context: typer.Context) -> None:
     Alone it checks the next exercise of the course in this folder, and those after it while they pass.
     """
     if context.invoked_subcommand is None:
+        from .check import check_next
+
         check_next()
-
-
-app.command()(start)
-app.command()(check)
-app.command()(watch)
-app.command()(hint)
-app.command()(solution)
-app.command("list")(show_list)
-app.command()(reset)
-app.command()(train)
-app.command()(grade)

@@ -24,6 +24,7 @@ from ...learn import (
     passed_in,
     student_folders,
 )
+from ..complete import exercises_with_commas
 from ..terminal import make_room
 from .show import MARKS, course_console
 
@@ -36,7 +37,10 @@ def grade(
         list[Path], typer.Argument(metavar="DIR...", help="Folders with exercises: one for each student.")
     ],
     only: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Only these exercises, with commas between.")
+        str | None,
+        typer.Option(
+            metavar="NAMES", autocompletion=exercises_with_commas, help="Only these exercises, with commas between."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides the random cases: the same ones for all.")] = 0,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that was found, messages too.")] = None,

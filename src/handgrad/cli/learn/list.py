@@ -8,7 +8,7 @@ from ...learn import EXERCISES, Course
 from .show import MARKS, course_console, here, show_progress
 
 
-def show_list() -> None:
+def list() -> None:  # noqa: A001 - the name of the command
     """List the exercises, and how each stands. Nothing is run: what was changed counts as not passed."""
     course, console = here(), course_console()
     show_standings(console, course)

@@ -16,10 +16,14 @@ from rich.text import Text
 
 from ...errors import HandgradError
 from ...learn import EXERCISES, Course, Exercise, Grade, find
+from ..complete import exercises
 
 MARKS = {"passed": "[green]✓[/]", "wrong": "[red]✗[/]", "unwritten": "[dim]·[/]", "missing": "[red]?[/]"}
 BAR_WIDTH = 40
-Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="The exercise; without it, the next one.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", autocompletion=exercises, help="The exercise; without it, the next one."),
+]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Decides the random cases, so that you see the same numbers again.")
 ]

@@ -1,6 +1,5 @@
 """Somebody else's tensors: found under the reference's names or by a mapping, and fit to be compared."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError, HandgradError
+from ...errors import ConfigError, HandgradError, nearest
 from ...files import read_toml
 from ...layers import Array
 from ..envelope import DTYPES, EPSILON, HIDDEN, deviation
@@ -121,5 +120,5 @@ def _finite(x: Array, reference: Array) -> bool:
 
 
 def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(name, names)
+    return f"; did you mean {near}?" if near else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import HandgradError
+from ...errors import HandgradError, meant
 from ...files import require_folder, write_all, write_atomically
 from ...layers import Array
 from ..envelope import STORAGE, envelope
@@ -28,7 +28,7 @@ def write_kit(folder: str | PathLike[str], layers: Sequence[str] = (), seed: int
     """Write the cases of these layers, or of all, and tell the name of each once it is there."""
     for layer in layers:
         if layer not in VARIANTS:
-            raise HandgradError(f"layers: no layer {layer!r}; there are {', '.join(VARIANTS)}")
+            raise HandgradError(f"layers: no layer {layer!r}; {meant(layer, VARIANTS)}")
     return _written(Path(folder), layers or list(VARIANTS), seed)
 
 
