@@ -17,12 +17,11 @@ A page has a folder of its own, in which its commands run one after another, by 
     ...
     ```
 
-shows a file (`:language:` where its ending does not tell) and writes it to that folder; `{picture} runs/1/loss.svg` shows one that
-a command wrote there.
+shows a file (`:language:` where its ending does not tell) and writes it to that folder; `{picture} runs/1/loss.svg`
+shows one that a command wrote there.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -74,12 +73,14 @@ class Shell(SphinxDirective):
         shown = []
         self.env.note_reread()
         for command in commands_in(list(self.content)):
-            shown.append("$ " + command.replace("\n", "\n> ") if "\n" in command and "<<" in command else "$ " + command)
+            shown.append(f"$ {command}")
             if not all(THERE[need]() for need in self.options.get("needs", ())):
                 continue
             shown += self.cut(self.output_of(command))
         text = "\n".join(shown)
-        return [] if "hidden" in self.options else [nodes.literal_block(text, text, language="console", classes=["shell"])]
+        if "hidden" in self.options:
+            return []
+        return [nodes.literal_block(text, text, language="console", classes=["shell"])]
 
     def output_of(self, command: str) -> list[str]:
         folder = folder_of(self.env.app, self.env.docname)
@@ -111,18 +112,14 @@ class Shell(SphinxDirective):
 
 
 def commands_in(lines: list[str]) -> list[str]:
-    """The commands of a block: one a line, or several that a backslash or a here-document holds together."""
+    """The commands of a block: one a line, or more of them where a line ends with a backslash."""
     commands: list[str] = []
-    going_on, until = False, None
+    going_on = False
     for line in lines:
-        if going_on or until:
+        if going_on:
             commands[-1] += f"\n{line}"
         elif line.strip():
             commands.append(line)
-        if until:
-            until = None if line == until else until
-        elif here := re.search(r"<<'?(\w+)'?", line):
-            until = here[1]
         going_on = line.endswith("\\")
     return commands
 
