@@ -22,6 +22,7 @@ shows one that a command wrote there.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,14 +113,18 @@ class Shell(SphinxDirective):
 
 
 def commands_in(lines: list[str]) -> list[str]:
-    """The commands of a block: one a line, or more of them where a line ends with a backslash."""
+    """The commands of a block: one a line, or more of them that a backslash or a here-document holds together."""
     commands: list[str] = []
-    going_on = False
+    going_on, until = False, None
     for line in lines:
-        if going_on:
+        if going_on or until:
             commands[-1] += f"\n{line}"
         elif line.strip():
             commands.append(line)
+        if until:
+            until = None if line == until else until
+        elif here := re.search(r"<<'?(\w+)'?", line):
+            until = here[1]
         going_on = line.endswith("\\")
     return commands
 
