@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from handgrad.cli import app as handgrad
+from handgrad.cli.app import app as handgrad
 
 
 def commands(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str, Any, Any]]:
@@ -17,7 +17,7 @@ def commands(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str,
     yield (f"{parent.command_path} {name}" if parent else name), command, context
     if hasattr(command, "list_commands"):
         for each in command.list_commands(context):
-            yield from commands(command.get_command(context, each), each, context)
+            yield from commands(command.resolve_command(context, [each])[1], each, context)
 
 
 class Commands(SphinxDirective):

@@ -10,6 +10,7 @@ A page is read anew when the layer's file changes.
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from importlib import import_module
@@ -43,6 +44,18 @@ def bare_source(function: Callable[..., Any]) -> str:
     return "\n".join(lines[: body[0].lineno - 1] + lines[body[0].end_lineno :])
 
 
+def equations_of(latex: str) -> list[str]:
+    """One by one; what only explains a sign of an equation stays beside it."""
+    found: list[str] = []
+    for each in latex.split(r"\qquad"):
+        text = each.strip().rstrip(",")
+        if found and not re.search(r"=|\\leftarrow", text):
+            found[-1] += rf", \quad {text}"
+        else:
+            found.append(text)
+    return found
+
+
 class Formula(SphinxDirective):
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {"of": directives.unchanged_required}
@@ -61,9 +74,7 @@ class Formula(SphinxDirective):
             raise self.error(f"{self.arguments[0]} has no formula")
         blocks: list[nodes.Node] = []
         for latex in dict.fromkeys(found):
-            for equation in latex.split(r"\qquad"):
-                text = equation.strip().rstrip(",")
-                blocks.append(nodes.math_block(text, text, nowrap=True))
+            blocks += [nodes.math_block(text, text, nowrap=True) for text in equations_of(latex)]
         said = nodes.paragraph("", "from the docstring of ", classes=["source-of"])
         said += nodes.literal(text=function.__name__)
         return [*blocks, said]

@@ -35,13 +35,14 @@ logger = logging.getLogger(__name__)
 def findings(app: Sphinx) -> list[Finding]:
     """Of every mutation, in the order of the catalogue.
 
-    They take a minute, so they are kept beside the pages, until some file of the library changes.
+    They take a minute, so they are kept beside the pages, until some file that they come from changes.
     """
     if not hasattr(app, "handgrad_findings"):
         kept = Path(app.doctreedir).parent / "findings.pickle"
         state = hashlib.sha256()
-        for path in sorted(SOURCES.rglob("*.py")):
-            state.update(path.read_bytes())
+        for package in ("layers", "model", "proof", "training"):
+            for path in sorted((SOURCES / package).rglob("*.py")):
+                state.update(path.read_bytes())
         if kept.is_file():
             of, found = pickle.loads(kept.read_bytes())
             if of == state.hexdigest():

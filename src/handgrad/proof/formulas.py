@@ -23,8 +23,8 @@ def formulas(function: Callable[..., Any]) -> dict[str, str]:
     for block in re.findall(r"\$\$(.+?)\$\$", inspect.getdoc(function) or "", flags=re.DOTALL):
         formula = " ".join(block.split())
         for equation in re.split(r"\\qquad", formula):
-            defined, equals, _ = equation.partition("=")
-            if equals:
+            defined, *made = re.split(r"=|\\leftarrow", equation, maxsplit=1)
+            if made:
                 found[re.sub(r"\\mathrm|\\[,;!]|[\s{}\\,]", "", defined)] = formula
     return found
 
