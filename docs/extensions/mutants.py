@@ -9,6 +9,8 @@ A mutation that the check does not catch fails the build.
 import hashlib
 import io
 import pickle
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -85,15 +87,16 @@ class Mutants(SphinxDirective):
         section = nodes.section(ids=[nodes.make_id(mutation.name)], names=[label_of(mutation)])
         self.state.document.note_explicit_target(section)
         section += nodes.title(text=sentence(mutation.name))
-        section += nodes.paragraph(text=mutation.why)
-        lines = [f"- {line.strip()}" for line in mutation.right.splitlines()]
-        lines += [f"+ {line.strip()}" for line in mutation.wrong.splitlines()]
-        code = "\n".join(lines)
+        section += with_code(mutation.why)
+        lines = [("- ", line) for line in dedented(mutation.right)] + [
+            ("+ ", line) for line in dedented(mutation.wrong)
+        ]
+        code = "\n".join(sign + line for sign, line in lines)
         section += nodes.literal_block(code, code, language="diff")
         says = SAYS[lesson.verdict].format(loss=lesson.loss, right=lesson.right_loss)
         numbers = nodes.paragraph(classes=["mutant-numbers"])
         numbers += nodes.literal(text=mutation.name)
-        numbers += nodes.Text(f" in {mutation.of.__name__}: {worst.tensor} is off by {worst.error:.1%}; {says}.")
+        numbers += nodes.Text(f" in {mutation.of.__name__}: d{worst.tensor} is off by {worst.error:.1%}; {says}.")
         section += numbers
         section += self.picture(mutation, worst.tensor)
         return section
@@ -114,7 +117,25 @@ def label_of(mutation: Mutation) -> str:
 
 
 def sentence(name: str) -> str:
-    return name[0].upper() + name[1:].replace("_", " ")
+    """A mistake's name in words; those of tensors keep their form, such as `dw_q`."""
+    words = re.sub(
+        r"(?<![a-z])(d?[wb]_(?:[qkvo]|gate|up|down)|x_hat|norm_\d)(?![a-z])", lambda at: at[0].replace("_", "\0"), name
+    )
+    return words.replace("_", " ").replace("\0", "_")
+
+
+def with_code(text: str) -> nodes.paragraph:
+    """What stands between backticks is code; all else, stars too, is as it is."""
+    paragraph = nodes.paragraph()
+    for at, part in enumerate(text.split("`")):
+        paragraph += nodes.literal(text=part) if at % 2 else nodes.Text(part)
+    return paragraph
+
+
+def dedented(code: str) -> list[str]:
+    """Its lines; all but the first stand as deep as in the function that they are from."""
+    first, *others = code.splitlines()
+    return [first, *textwrap.dedent("\n".join(others)).splitlines()]
 
 
 def gradient_of(case: Any, tensor: str) -> Array:
