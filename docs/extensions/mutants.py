@@ -7,6 +7,7 @@ A mutation that the check does not catch fails the build.
 """
 
 import hashlib
+import inspect
 import io
 import pickle
 import re
@@ -88,10 +89,7 @@ class Mutants(SphinxDirective):
         self.state.document.note_explicit_target(section)
         section += nodes.title(text=sentence(mutation.name))
         section += with_code(mutation.why)
-        lines = [("- ", line) for line in dedented(mutation.right)] + [
-            ("+ ", line) for line in dedented(mutation.wrong)
-        ]
-        code = "\n".join(sign + line for sign, line in lines)
+        code = as_change(mutation)
         section += nodes.literal_block(code, code, language="diff")
         says = SAYS[lesson.verdict].format(loss=lesson.loss, right=lesson.right_loss)
         numbers = nodes.paragraph(classes=["mutant-numbers"])
@@ -125,17 +123,23 @@ def sentence(name: str) -> str:
 
 
 def with_code(text: str) -> nodes.paragraph:
-    """What stands between backticks is code; all else, stars too, is as it is."""
+    """What stands between backticks is code, a single word between stars is meant; all else is as it is."""
     paragraph = nodes.paragraph()
-    for at, part in enumerate(text.split("`")):
-        paragraph += nodes.literal(text=part) if at % 2 else nodes.Text(part)
+    for part in re.split(r"(`[^`]+`|(?<!\w)\*\w+\*(?!\w))", text):
+        kind = (
+            {"`": nodes.literal, "*": nodes.emphasis}.get(part[:1]) if len(part) > 2 and part[0] == part[-1] else None
+        )
+        paragraph += kind(text=part[1:-1]) if kind else nodes.Text(part)
     return paragraph
 
 
-def dedented(code: str) -> list[str]:
-    """Its lines; all but the first stand as deep as in the function that they are from."""
-    first, *others = code.splitlines()
-    return [first, *textwrap.dedent("\n".join(others)).splitlines()]
+def as_change(mutation: Mutation) -> str:
+    """The right code and the wrong, as a diff has them."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(mutation.of)))
+    before = source[: source.index(mutation.right)].rpartition("\n")[2]
+    indented = "\n" + " " * (len(before) - len(before.lstrip()))  # all lines but the first stand as in the function
+    sides = {"- ": mutation.right, "+ ": mutation.wrong}
+    return "\n".join(sign + line for sign, code in sides.items() for line in code.replace(indented, "\n").splitlines())
 
 
 def gradient_of(case: Any, tensor: str) -> Array:
