@@ -28,7 +28,13 @@ class Commands(SphinxDirective):
                 continue
             section = nodes.section(ids=[nodes.make_id(path)], names=[path])
             section += nodes.title(text=path)
-            usage = " ".join([path, *command.collect_usage_pieces(context)]).replace("[[", "[").replace("]]", "]")
+            usage = (
+                " ".join([path, *command.collect_usage_pieces(context)])
+                .replace("[[", "[")
+                .replace("]]", "]")
+                .replace("{", "")
+                .replace("}", "")
+            )
             section += nodes.literal_block(usage, usage, language="none")
             section += self.parse_text_to_nodes(command.help or "")
             section += self.parse_text_to_nodes("\n".join(rows(command, context)))
@@ -40,14 +46,18 @@ def rows(command: Any, context: Any) -> Iterator[str]:
     parameters = [each for each in command.get_params(context) if not getattr(each, "hidden", False)]
     parameters = [each for each in parameters if getattr(each, "help", None) and "--help" not in each.opts]
     if parameters:
-        yield "| | | |"
+        yield "| takes | what it does | default |"
         yield "|---|---|---|"
     for each in parameters:
         names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
         if each.param_type_name == "argument":
             names = f"`{(each.metavar or each.name).upper().strip('[]')}`"
         default = each.get_default(context, call=False)
-        usual = "" if default in (None, False, (), []) or callable(default) else f"by default `{default}`"
+        usual = (
+            ""
+            if default in (None, False, (), []) or callable(default)
+            else f"`{str(default).lower() if default is True else default}`"
+        )
         yield f"| {names} | {' '.join(each.help.split()).replace('|', chr(92) + '|')} | {usual} |"
 
 
