@@ -1,5 +1,6 @@
 """`{commands}`: the whole command line, from the program itself: what each command does, takes and defaults to."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,13 +29,7 @@ class Commands(SphinxDirective):
                 continue
             section = nodes.section(ids=[nodes.make_id(path)], names=[path])
             section += nodes.title(text=path)
-            usage = (
-                " ".join([path, *command.collect_usage_pieces(context)])
-                .replace("[[", "[")
-                .replace("]]", "]")
-                .replace("{", "")
-                .replace("}", "")
-            )
+            usage = re.sub(r"[{}]|(?<=\[)\[|\](?=\])", "", " ".join([path, *command.collect_usage_pieces(context)]))
             section += nodes.literal_block(usage, usage, language="none")
             section += self.parse_text_to_nodes(command.help or "")
             section += self.parse_text_to_nodes("\n".join(rows(command, context)))
@@ -53,12 +48,9 @@ def rows(command: Any, context: Any) -> Iterator[str]:
         if each.param_type_name == "argument":
             names = f"`{(each.metavar or each.name).upper().strip('[]')}`"
         default = each.get_default(context, call=False)
-        usual = (
-            ""
-            if default in (None, False, (), []) or callable(default)
-            else f"`{str(default).lower() if default is True else default}`"
-        )
-        yield f"| {names} | {' '.join(each.help.split()).replace('|', chr(92) + '|')} | {usual} |"
+        usual = "" if default in (None, False, (), []) or callable(default) else f"`{str(default).lower()}`"
+        text = " ".join(each.help.split()).replace("|", r"\|")
+        yield f"| {names} | {text} | {usual} |"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
