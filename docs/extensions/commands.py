@@ -38,19 +38,14 @@ class Commands(SphinxDirective):
 
 
 def rows(command: Any, context: Any) -> Iterator[str]:
-    parameters = [each for each in command.get_params(context) if not getattr(each, "hidden", False)]
-    parameters = [each for each in parameters if getattr(each, "help", None) and "--help" not in each.opts]
-    if parameters:
-        yield "| takes | what it does | default |"
-        yield "|---|---|---|"
-    for each in parameters:
-        names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
-        if each.param_type_name == "argument":
-            names = f"`{(each.metavar or each.name).upper().strip('[]')}`"
-        default = each.get_default(context, call=False)
-        usual = "" if default in (None, False, (), []) or callable(default) else f"`{str(default).lower()}`"
-        text = " ".join(each.help.split()).replace("|", r"\|")
-        yield f"| {names} | {text} | {usual} |"
+    records = [each.get_help_record(context) for each in command.get_params(context)]
+    records = [record for record in records if record and record[1] and not record[0].startswith("--help")]
+    if records:
+        yield "| takes | what it does |"
+        yield "|---|---|"
+    for names, said in records:
+        text = " ".join(said.split())
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in (f"`{names.strip('[]')}`", text)) + " |"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
