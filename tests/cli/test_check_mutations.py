@@ -16,7 +16,7 @@ from handgrad.proof import MUTATIONS, Finding, Lesson, Mutation, Verdict, all_ca
 
 from .conftest import Cli, Result
 
-CHECK: Any = importlib.import_module("handgrad.cli.check")  # as an attribute it is the function
+CHECK: Any = importlib.import_module("handgrad.cli.check")
 SOFTMAX = [mutation for mutation in MUTATIONS if mutation.layer == "softmax"]
 TRAINED = Lesson(loss=2.5, learned=0.98, met=True)
 NOT_MET = Lesson(loss=2.25, learned=1, met=False)
