@@ -29,7 +29,7 @@ def test_what_is_not_a_model_is_one_clear_line(command: str, cli: Cli, text: Pat
     Path("empty").mkdir()
     assert line(cli(command, "nowhere")) == "nowhere: no such folder"
     assert line(cli(command, text.name)) == "text.txt: not a folder"
-    assert line(cli(command, "empty")) == f"{Path('empty', 'config.json')}: no such file"
+    assert line(cli(command, "empty")) == "empty: holds no model (config.json is missing)"
 
 
 def test_a_pipe_that_is_closed_early_is_no_traceback(finished: Path) -> None:

@@ -141,7 +141,7 @@ def test_what_is_too_large_for_the_file_is_told(cli: Cli, monkeypatch: pytest.Mo
         (["trained", "--preset", "tiny"], "give a RUN, or --preset NAME for a fresh model: one of the two"),
         (["nowhere"], "nowhere: no such folder"),
         (["file"], "file: not a folder"),
-        (["empty"], "empty/config.json: no such file"),
+        (["empty"], "empty: holds no model (config.json is missing)"),
         (["--preset", "huge"], "preset: there is no 'huge'; there are tiny, "),
         (["trained", "--text", ""], "the text has 0 tokens; from 2 to 9 can be shown"),
         (["trained", "--text", "a"], "the text has 1 tokens; "),

@@ -20,7 +20,7 @@ def explore(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face folder; without one, the newest run in runs/, or a fresh model.",
         ),

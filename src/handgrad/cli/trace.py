@@ -24,7 +24,7 @@ def trace(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model.",
         ),
