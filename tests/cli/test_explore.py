@@ -233,7 +233,7 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str) -> None:
 def test_help(cli: Cli) -> None:
     result = cli("explore", "--help")
     assert (result.status, result.errors) == (0, "")
-    for option in ("[RUN]", "--preset", "--text", "--html", "--port", "--no-browser", "--seed"):
+    for option in ("RUN", "--preset", "--text", "--html", "--port", "--no-browser", "--seed"):
         assert option in result.output
 
 
