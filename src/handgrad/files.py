@@ -36,6 +36,14 @@ def require_folder(path: Path) -> None:
         raise HandgradError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
 
 
+def require_place(path: Path) -> None:
+    """Refuse what no file can be written to, before the work."""
+    if path.is_dir():
+        raise HandgradError(f"{path}: is a folder, and no place for a file")
+    if not path.parent.is_dir():
+        raise HandgradError(f"{path}: there is no folder {path.parent}")
+
+
 def read_file(path: Path, pipes: bool = False) -> bytes:
     """The content of a file. A `HandgradError` says why it cannot be read: devices never are, which may have no end,
     and pipes only where they are asked for, since one may be waited for."""

@@ -46,10 +46,12 @@ class Settings:
     """A frozen dataclass whose annotations are enforced: a number with `Bounds`, bool, or a `Literal` of strings."""
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self), include_extras=True).items():
+        kinds = get_type_hints(type(self), include_extras=True)
+        misfits = {name: _mismatch(getattr(self, name), kind) for name, kind in kinds.items()}
+        if problems := [f"{name}: {getattr(self, name)!r} is not {x}" for name, x in misfits.items() if x]:
+            raise ConfigError(*problems)
+        for name, kind in kinds.items():
             value = getattr(self, name)
-            if expected := _mismatch(value, kind):
-                raise ConfigError(f"{name}: {value!r} is not {expected}")
             if get_origin(kind) is not Literal and kind is not bool:
                 object.__setattr__(self, name, get_args(kind)[0](value))  # a plain number, as it comes back from JSON
 
@@ -98,6 +100,11 @@ def read_assignment(text: str) -> tuple[str, Any]:
     if len(values) > 1:
         raise ConfigError(f"{text!r} is more than one field=value")
     return name.strip(), values[0]
+
+
+def written(value: Any) -> str:
+    """The value as `read_assignment` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _mismatch(value: Any, kind: Any) -> str | None:

@@ -1,14 +1,16 @@
 """The command line in this process, and a text and a finished run to use it on."""
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from handgrad.cli import main
+from handgrad.training import read_record
 
 TEXT = "the cat sat on the mat, and the dog lay by the log.\n" * 30
 SMALL = [
@@ -26,6 +28,24 @@ class Result(NamedTuple):
 
 
 Cli = Callable[..., Result]
+
+
+def settings(run: str | Path) -> dict[str, Any]:
+    return read_record(Path(run)).recipe.to_dict()
+
+
+def line(result: Result) -> str:
+    """The one line on standard error that says why nothing was done."""
+    assert (result.status, result.output) == (2, "")
+    assert re.fullmatch(r"handgrad: .+\n", result.errors)
+    return result.errors.removeprefix("handgrad: ").rstrip("\n")
+
+
+def row(result: Result, name: str) -> list[str]:
+    """The numbers beside a text's name."""
+    assert (result.status, result.errors) == (0, "")
+    (found,) = (line for line in result.output.splitlines() if line.startswith(f"{name} "))
+    return found.removeprefix(name).split()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from handgrad.proof import MUTATIONS, Finding, Lesson, Mutation, Verdict, all_ca
 
 from .conftest import Cli, Result
 
-CHECK: Any = importlib.import_module("handgrad.cli.check")  # as an attribute it is the function
+CHECK: Any = importlib.import_module("handgrad.cli.check")
 SOFTMAX = [mutation for mutation in MUTATIONS if mutation.layer == "softmax"]
 TRAINED = Lesson(loss=2.5, learned=0.98, met=True)
 NOT_MET = Lesson(loss=2.25, learned=1, met=False)
@@ -163,7 +163,12 @@ def test_how_models_trained_is_counted(cli: Cli, pretended: dict[str, tuple[floa
         "2.75 worse",
         "2.50 as well",
     ]
+    assert words(result.output).endswith(": a falling loss proves nothing")
     assert "with 1 of the 4 that a small model meets it trains as well as" in words(result.output)
+    pretended[SOFTMAX[-1].name] = (0.5, Lesson(2.75, 0.6, True))
+    result = cli("check", "--mutations", "--layer", "softmax")
+    assert "with none of the 4 that" in words(result.output)
+    assert "proves nothing" not in result.output
 
 
 def test_the_seed_decides_the_inputs(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

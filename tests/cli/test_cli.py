@@ -195,7 +195,8 @@ def test_a_character_that_the_terminal_cannot_show_stops_nothing(encoding: str, 
         (["train", "--data", "short.txt"], "short.txt: the text is too short: its held-out tenth has 50 tokens"),
         (["generate", "nowhere"], "nowhere: no such folder"),
         (["generate", "short.txt"], "short.txt: not a folder"),
-        (["generate", "."], "config.json: no such file"),
+        (["generate", "."], ".: holds no model (config.json is missing)"),
+        (["generate", "runn"], "runn: no such folder; did you mean run?"),
         (
             ["generate", "run", "--prompt", "the ©at"],
             "--prompt: character '©' (position 4) is not in the model's vocabulary",
@@ -237,6 +238,8 @@ def test_wrong_usage_has_status_2_and_no_traceback(cli: Cli, arguments: list[str
         (["train", "--stesp", "3"], "--steps"),
         (["--verison"], "--version"),
         (["train", "--tokenizer", "bit"], "'bytes', 'bpe'"),
+        (["train", "book.txt"], "(book.txt); a text is given by --data"),
+        (["generate", "run", "The"], "(The); the text to go on from is given by --prompt"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

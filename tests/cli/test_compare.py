@@ -92,6 +92,17 @@ def test_where_no_mistake_fits_a_relation_is_told_or_nothing(cli: Cli, tensors: 
     assert compared(cli).output.endswith("No cause was found.\n")
 
 
+def test_another_shape_is_told_as_that(cli: Cli, tensors: dict[str, Array]) -> None:
+    key = "gradients/blocks.0.feed_forward.w_up"
+    rows, columns = tensors[key].shape
+    assert rows != columns
+    write({key: tensors[key].T})
+    result = compared(cli)
+    assert result.status == 1
+    assert f"first: {key}, of shape {columns}×{rows} where {rows}×{columns} is right\n" in result.output
+    assert "inf" not in result.output
+
+
 def test_a_map_says_what_is_named_otherwise(cli: Cli, tensors: dict[str, Array]) -> None:
     """Stars are numbers, weights may be transposed, and names of the reference's still count."""
     Path("names.toml").write_text(

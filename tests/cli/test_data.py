@@ -10,7 +10,7 @@ import pytest
 
 from handgrad.files import check_together
 
-from .conftest import TEXT, TINY, Cli
+from .conftest import TEXT, TINY, Cli, line
 
 
 @pytest.fixture
@@ -44,6 +44,28 @@ def test_what_reads_a_run_reads_this_one(cli: Cli, prepared: Path, text: Path) -
             assert found.output == other.output
     result = cli("explore", "run", "--html", "page.html")
     assert result.status == 0, result.errors
+
+
+def test_what_would_change_nothing_or_count_twice_is_refused(cli: Cli, text: Path) -> None:
+    for arguments, message in (
+        ([text, "--column", "body"], "--column: 'body', but the sources are plain text; "),
+        ([text, text], f"{text}: given 2 times; "),
+        ([text.parent, text], f"{text}: given 2 times; "),
+    ):
+        assert line(cli("data", "prepare", *arguments, "--out", "prepared")).startswith(message)
+    assert not Path("prepared").exists()
+
+
+def test_a_refused_preparation_leaves_no_folder_but_one_that_was_there(cli: Cli) -> None:
+    Path("empty.txt").touch()
+    Path("rows.jsonl").write_text('{"body": "text"}\n')
+    for source in ("empty.txt", "rows.jsonl"):
+        for tokenizer in ("bytes", "bpe"):
+            line(cli("data", "prepare", source, "--out", "prepared", "--tokenizer", tokenizer))
+            assert not Path("prepared").exists()
+    Path("prepared").mkdir()
+    line(cli("data", "prepare", "empty.txt", "--out", "prepared"))
+    assert Path("prepared").exists()
 
 
 def test_what_is_told(cli: Cli, text: Path) -> None:

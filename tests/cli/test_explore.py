@@ -141,7 +141,7 @@ def test_what_is_too_large_for_the_file_is_told(cli: Cli, monkeypatch: pytest.Mo
         (["trained", "--preset", "tiny"], "give a RUN, or --preset NAME for a fresh model: one of the two"),
         (["nowhere"], "nowhere: no such folder"),
         (["file"], "file: not a folder"),
-        (["empty"], "empty/config.json: no such file"),
+        (["empty"], "empty: holds no model (config.json is missing)"),
         (["--preset", "huge"], "preset: there is no 'huge'; there are tiny, "),
         (["trained", "--text", ""], "the text has 0 tokens; from 2 to 9 can be shown"),
         (["trained", "--text", "a"], "the text has 1 tokens; "),
@@ -160,10 +160,27 @@ def test_what_cannot_be_explored_is_named(cli: Cli, trained: Path, html: bool, a
 
 def test_a_file_that_cannot_be_written_is_named(cli: Cli) -> None:
     tiny = ("explore", "--preset", "tiny", "--text", "abc", "--html")
-    assert refusal(cli(*tiny, "nowhere/page.html"), 1) == "nowhere/page.html: No such file or directory"
+    assert refusal(cli(*tiny, "nowhere/page.html")) == "nowhere/page.html: there is no folder nowhere"
     Path("folder").mkdir()
-    assert refusal(cli(*tiny, "folder")) == "folder: is a folder; the page is a file"
+    assert refusal(cli(*tiny, "folder")) == "folder: is a folder, and no place for a file"
     assert [*Path().iterdir()] == [Path("folder")]
+
+
+def test_an_option_that_would_change_nothing_is_refused(cli: Cli, trained: Path) -> None:
+    assert refusal(cli("explore", trained, "--seed", "3")).startswith("--seed: the weights of trained are there; ")
+    assert refusal(cli("trace", trained, "--text", "the", "--seed", "0")).startswith("--seed: the weights of trained ")
+    tiny = ("explore", "--preset", "tiny", "--text", "abc")
+    assert refusal(cli(*tiny, "--html", "page.html", "--port", "80")) == "--port: not with --html, which serves nothing"
+    Path("runs").mkdir()
+    trained.rename("runs/1")
+    assert refusal(cli("explore", "--seed", "3")).startswith("--seed: the weights of runs/1 are there; ")
+
+
+def test_a_trace_goes_where_a_file_can_be(cli: Cli) -> None:
+    tiny = ("trace", "--preset", "tiny", "--text", "abc", "--out")
+    assert refusal(cli(*tiny, "nowhere/x.safetensors")) == "nowhere/x.safetensors: there is no folder nowhere"
+    Path("x.safetensors").mkdir()
+    assert refusal(cli(*tiny, "x.safetensors")) == "x.safetensors: is a folder, and no place for a file"
 
 
 def test_a_port_in_use_is_told(cli: Cli) -> None:
@@ -216,7 +233,7 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str) -> None:
 def test_help(cli: Cli) -> None:
     result = cli("explore", "--help")
     assert (result.status, result.errors) == (0, "")
-    for option in ("[RUN]", "--preset", "--text", "--html", "--port", "--no-browser", "--seed"):
+    for option in ("RUN", "--preset", "--text", "--html", "--port", "--no-browser", "--seed"):
         assert option in result.output
 
 

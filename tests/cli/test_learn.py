@@ -294,7 +294,7 @@ class TestWatch:
 
     def test_what_is_typed(self, inside: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         typed: queue.SimpleQueue[str] = queue.SimpleQueue()
-        monkeypatch.setattr(sys.modules["handgrad.cli.learn.watch"], "lines_typed", lambda _: typed)
+        monkeypatch.setattr("handgrad.cli.learn.watch.lines_typed", lambda _: typed)
         for line in ("hint", "nonsense", "list", "check", "quit"):
             typed.put(f"{line}\n")
         result = inside("learn", "watch")

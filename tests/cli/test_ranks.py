@@ -69,7 +69,7 @@ def test_without_a_number_there_is_a_shard_for_each_thread_of_each_rank(tmp_path
             "shards: 3 in a batch of 6 cannot be shared equally by 4 ",
         ),
         (2, ["--minutes", "-1"], "--minutes: -1 is not above 0"),
-        (2, ["--threads", "0"], "threads: 0 is not a whole number of at least 1"),
+        (2, ["--threads", "0"], "--threads: 0 is not a whole number of at least 1"),
         (2, ["--data", "nothing.txt"], "nothing.txt: no such file"),
         (2, ["--set", "widht=8"], "widht: unknown field; did you mean width? (value 8)"),
         (2, ["--out", "text.txt"], "text.txt: not a folder"),

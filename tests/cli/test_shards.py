@@ -7,8 +7,7 @@ import pytest
 
 from handgrad.machine import cores
 
-from .conftest import TINY, Cli
-from .test_commands import line
+from .conftest import TINY, Cli, line
 
 RUN = ["--data", "text.txt", *TINY, "--set", "batch=7"]
 THREE = [*RUN, "--shards", "3"]
@@ -55,8 +54,8 @@ def test_a_run_can_go_on_with_other_threads_but_not_with_other_shards(cli: Cli, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--threads", "0"], "threads: 0 is not a whole number of at least 1"),
-        (["--threads", "-1"], "threads: -1 is not a whole number of at least 1"),
+        (["--threads", "0"], "--threads: 0 is not a whole number of at least 1"),
+        (["--threads", "-1"], "--threads: -1 is not a whole number of at least 1"),
         (["--shards", "0"], "shards: 0 is not a whole number of at least 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

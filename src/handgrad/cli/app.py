@@ -7,6 +7,14 @@ import typer
 from ..machine import keep_freed_memory, launched_rank
 from .lazy import lazy_app
 
+STRAYS = {
+    "train": "a text is given by --data",
+    "evaluate": "a text is given by --data",
+    "generate": "the text to go on from is given by --prompt",
+    "trace": "a text is given by --text",
+    "explore": "a text is given by --text",
+}
+"""What to say where a command has more arguments than it takes."""
 COMMANDS = {
     "check": "Prove every gradient: each layer's, a block's, and whole small models'; or those of a model of yours.",
     "trace": "Run a model forward and backward on a text, and write down every tensor.",
@@ -29,9 +37,11 @@ COMMANDS = {
 app = lazy_app(
     __package__,
     COMMANDS,
+    STRAYS,
     name="handgrad",
     help="A GPT whose every gradient is written by hand in NumPy, and proved.",
-    epilog="Start with `handgrad check`, then `handgrad train`; to learn, `handgrad learn start DIR`. Exit status: "
+    epilog="Start with `handgrad check`, then `handgrad train`; to learn, `handgrad learn start DIR`. "
+    "Where something is slow, wrong or missing: `handgrad doctor`. Exit status: "
     "0 good; 1 a check failed, or the run did; 2 input that cannot be used.",
     no_args_is_help=True,
 )

@@ -38,7 +38,7 @@ def check(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. "
             "Without it: those of every layer and of small models of every family.",
@@ -170,9 +170,10 @@ def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
         f"in {time.perf_counter() - start:.1f} s"
     )
     if met:
+        moral = ": a falling loss proves nothing" if well else ""
         console.print(
-            f"with {well} of the {met} that a small model meets it trains as well as with right gradients, "
-            f"to {loss_of_right_gradients():.2f} nats in the default model: a falling loss proves nothing"
+            f"with {well or 'none'} of the {met} that a small model meets it trains as well as with right gradients, "
+            f"to {loss_of_right_gradients():.2f} nats in the default model{moral}"
         )
     return not survivors
 

@@ -45,7 +45,7 @@ def compare(
     make_room(console)
     table = Table("", "error", "envelope", "", box=None, header_style="bold", pad_edge=False)
     for row in comparison.rows:
-        table.add_row(row.key, f"{row.error:.1e}", f"{row.envelope:.1e}", VERDICTS[row.verdict])
+        table.add_row(row.key, "–" if row.misfit else f"{row.error:.1e}", f"{row.envelope:.1e}", VERDICTS[row.verdict])
     console.print(table)
     _conclude(console, comparison)
     raise typer.Exit(0 if comparison.first is None else 1)
@@ -61,7 +61,8 @@ def _conclude(console: Console, comparison: Comparison) -> None:
     console.print(
         f"\n{compared}: {verdicts.count('ok')} ok, "
         f"[bold red]{verdicts.count('wrong')} wrong[/], {verdicts.count('follows')} follow\n"
-        f"first: [bold]{first.key}[/], off by {first.error:.2g} where {first.envelope:.2g} would pass\n"
+        f"first: [bold]{first.key}[/], "
+        f"{first.misfit or f'off by {first.error:.2g} where {first.envelope:.2g} would pass'}\n"
     )
     if len(comparison.mutations) > 1:
         console.print(f"These {len(comparison.mutations)} mistakes reproduce it, and are the same on these data:")

@@ -37,7 +37,7 @@ def prepare(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Files, and folders of files. A name that ends in .jsonl or .ndjson is JSON lines, an object a line; "
             ".parquet is Parquet; any other is UTF-8 text. Each but Parquet may be compressed: .gz, .zst.",
         ),

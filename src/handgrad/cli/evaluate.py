@@ -18,6 +18,7 @@ from ..training import (
     read_data_again,
     read_documents,
     read_record,
+    refuse_rows,
     run_of,
 )
 from ..training import evaluate as evaluate_text
@@ -51,6 +52,7 @@ def evaluate(
     window = None
     texts: list[tuple[str, str | Passage]]
     if data:
+        refuse_rows(data)
         if prepared_among(data):  # alone, or it is refused
             texts = [(f"held out in {data[0]}", read_data(data, glob).text.held_out(model.tokenizer))]
         else:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import HandgradError
+from ..files import require_place
 from ..training import PRESETS, newest_run
 from . import complete
 from .model import find_model, fresh_model
@@ -19,7 +20,7 @@ def explore(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face folder; without one, the newest run in runs/, or a fresh model.",
         ),
@@ -44,9 +45,11 @@ def explore(
             metavar="FILE", help="Write the page as one file that opens with no server and no network, and exit."
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Of the server; without it, any that is free.")
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the weights of a fresh model.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides the weights of a fresh model.  [default: 0]")] = None,
 ) -> None:
     """See a forward and a backward pass of a model on a text, every number of it.
 
@@ -57,6 +60,10 @@ def explore(
     """
     if run is not None and preset is not None:
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
+    if html is not None:
+        if port is not None:
+            raise HandgradError("--port: not with --html, which serves nothing")
+        require_place(html)
     try:
         from ..explorer import Explorer, Shelf, shelf_of, write_page
         from ..explorer.server import address_of, listen, new_token, server_of
@@ -66,11 +73,13 @@ def explore(
         ) from None
     run = run or (None if preset else newest_run())
     if run is not None:
+        if seed is not None:
+            raise HandgradError(f"--seed: the weights of {run} are there; leave it out, or give --preset")
         shelf = shelf_of(*find_model(run))
     else:
         preset = preset or "default"
         argument = f"--preset {preset}" + (f" --seed {seed}" if seed else "")
-        shelf = Shelf(f"a fresh model of the preset {preset}", fresh_model(preset, seed), argument)
+        shelf = Shelf(f"a fresh model of the preset {preset}", fresh_model(preset, seed or 0), argument)
     console = plain_console(stderr=True)
     with console.status("a first pass") as status:
         explorer = Explorer(shelf, text)
@@ -81,7 +90,7 @@ def explore(
                 print(f"too large for the file, and left out: {', '.join(left_out)}")
             return
         explorer.answers["pass"]({"text": explorer.text}, lambda: None)  # a text that cannot be shown is told at once
-    listener, token = listen(port), new_token()
+    listener, token = listen(port or 0), new_token()
     address = address_of(listener, token)
     print(f"{shelf.title}\n{address}\nCtrl-C ends it", flush=True)
     if browser:  # in a thread: some do not come back before they have the page

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from ..machine import keep_freed_memory
 from ..model import ModelConfig, parameters_by_part
+from ..settings import written
 from ..training import (
     OPTIMIZER_FILE,
     Record,
@@ -37,7 +38,7 @@ def info(run: RunFolder) -> None:
     in_parts = f" in {training.accumulation} parts" if training.accumulation > 1 else ""
     sections: dict[str, Rows] = {
         f"{run}: architecture": [
-            (name, str(x), meanings[name].replace("`", ""))
+            (name, written(x), meanings[name].replace("`", ""))
             for name, x in model.config.to_dict().items()
             if model.config.rotary or not name.startswith("rotary_")
         ],
@@ -85,10 +86,11 @@ def _table(rows: Rows, numbers: bool) -> Table:
 
 def _training(run: Path, record: Record, checkpoint: Path) -> Rows:
     step, best = read_position(checkpoint)
+    kind = record.recipe.tokenizer.tokenizer
     files = f" ({record.documents:,} files)" if record.documents > 1 else ""
     rows: Rows = [
         ("text", names_of(record.sources) + files),
-        ("tokenizer", record.recipe.tokenizer.tokenizer),
+        ("tokenizer", {"data": "that of the prepared data", "model": "that of the model"}.get(kind, kind)),
         ("started from", record.init.folder) if record.init else ("preset", record.preset),
         ("optimizer", f"{record.recipe.training.optimizer}, learning rate {record.recipe.training.learning_rate:g}"),
         ("shards", str(record.recipe.training.shards)),

@@ -36,9 +36,14 @@ def quiet_imports() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def lazy_app(package: str, commands: Mapping[str, str], **options: Any) -> "typer.Typer":
+def lazy_app(
+    package: str, commands: Mapping[str, str], strays: Mapping[str, str] | None = None, **options: Any
+) -> "typer.Typer":
     """An app of these commands, by name, with the line that lists each: the first paragraph of its own help. The module
-    of the same name in the package has the command, a function of that name or an `app`."""
+    of the same name in the package has the command, a function of that name or an `app`.
+
+    strays: of a command, what to say where it is given more arguments than it takes.
+    """
     import typer
     from typer.core import TyperGroup
 
@@ -56,6 +61,15 @@ def lazy_app(package: str, commands: Mapping[str, str], **options: Any) -> "type
             """What the list has is a name and a line; here is the command itself."""
             name, listed, rest = super().resolve_command(ctx, args)
             return name, load(listed.name or "") if listed else None, rest
+
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except Exception as error:
+                told = getattr(error, "message", "")  # of a usage error, whose class is Click's or Typer's own
+                if "unexpected extra argument" in told and (hint := (strays or {}).get(ctx.invoked_subcommand)):
+                    error.message = f"{told}; {hint}"  # type: ignore[attr-defined]
+                raise
 
     def listed(line: str) -> Callable[[], None]:
         def command() -> None: ...

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HandgradError
+from ..errors import HandgradError, nearest
 from ..interop import load
-from ..model import Model, Tokenizer, initial_parameters
+from ..model import CONFIG_FILE, Model, Tokenizer, initial_parameters
 from ..training import PREVIOUS, make_recipe, newest_run
 from . import complete
 
@@ -38,9 +38,20 @@ def find_model(run: Path) -> tuple[Path, Model]:
         try:
             model = load(run / PREVIOUS)
         except HandgradError:
-            raise error from None
+            raise _clearer(error, run) from None
         print(f"handgrad: {error}; this is the checkpoint before it, {run / PREVIOUS}", file=sys.stderr)
         return run / PREVIOUS, model
+
+
+def _clearer(error: HandgradError, run: Path) -> HandgradError:
+    """What to tell somebody who named another folder than was meant."""
+    if run.is_dir() and not (run / CONFIG_FILE).exists():
+        return HandgradError(f"{run}: holds no model ({CONFIG_FILE} is missing)")
+    if run.name and not run.exists() and run.parent.is_dir():
+        others = [path.name for path in run.parent.iterdir() if (path / CONFIG_FILE).exists()]
+        if near := nearest(run.name, others):
+            return HandgradError(f"{error}; did you mean {run.parent / near}?")
+    return error
 
 
 def fresh_model(preset: str, seed: int) -> Model:

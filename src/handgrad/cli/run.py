@@ -37,6 +37,8 @@ def show_start(run: Run, console: Console) -> None:
     )
     if (size := run.trainer.ranks.size) > 1:
         console.print(f"{size} ranks, {run.trainer.threads} thread{'s' * (run.trainer.threads > 1)} each")
+    if run.complete:
+        return
     if run.step:
         console.print(f"going on after step {run.step:,} of {config.steps:,}")
     else:

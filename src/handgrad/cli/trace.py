@@ -24,7 +24,7 @@ def trace(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             autocompletion=complete.runs,
             help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model.",
         ),
@@ -39,7 +39,7 @@ def trace(
         "trace.safetensors"
     ),
     dtype: Annotated[Literal["float64", "float32"], typer.Option(help="What to compute in.")] = "float64",
-    seed: Annotated[int, typer.Option(min=0, help="Decides the weights of a fresh model.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides the weights of a fresh model.  [default: 0]")] = None,
 ) -> None:
     """Run a model forward and backward on a text, and write down every tensor.
 
@@ -49,7 +49,9 @@ def trace(
     """
     if (run is None) == (preset is None):
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
-    model = load_model(run) if run else fresh_model(preset or "", seed)
+    if run is not None and seed is not None:
+        raise HandgradError(f"--seed: the weights of {run} are there; leave it out, or give --preset")
+    model = load_model(run) if run else fresh_model(preset or "", seed or 0)
     refuse_other_files(out)
     traced = trace_model(model, text, dtype=dtype)
     traced.save(out)

@@ -1,5 +1,7 @@
 """handgrad train: train a GPT on a text."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +11,7 @@ from rich.table import Table
 
 from ..errors import ConfigError, HandgradError, TextError
 from ..interop import load
-from ..settings import read_assignment
+from ..settings import read_assignment, written
 from ..training import (
     DEFAULT_PRESET,
     PRESETS,
@@ -27,6 +29,7 @@ from ..training import (
     read_plan,
     recipe_for,
     refuse_a_run,
+    refuse_rows,
     resume_run,
 )
 from . import complete
@@ -173,18 +176,21 @@ def train(
         if minutes is not None and not minutes > 0:
             raise ConfigError(f"--minutes: {minutes:g} is not above 0")
         if threads is not None and threads < 1:
-            raise ConfigError(f"threads: {threads} is not a whole number of at least 1")
+            raise ConfigError(f"--threads: {threads} is not a whole number of at least 1")
         console = plain_console(soft_wrap=True)
         settings = dict(map(read_assignment, set_ or []))
         settings |= {name: value for name, value in options.items() if value is not None}
+        of_file = set[str]()
         if config is not None and resume is None:
             plan = read_plan(config)  # its settings stand in for the preset's, those of the command line for both
+            of_file = {*(plan.settings.keys() - settings.keys()), *(["preset"] if preset is None else [])}
             preset = plan.preset if preset is None else preset
             data = plan.data if data is None else data
             glob = plan.glob if glob is None else glob
             settings = plan.settings | settings
         if fields:
-            _show_fields(console, init, preset, settings)
+            with _naming(config, of_file):
+                _show_fields(console, init, preset, settings)
             return
         if resume is not None:
             refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
@@ -192,11 +198,22 @@ def train(
                 raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
             run = _resumed(resume, settings, data or [], threads, ranks)
         else:
-            run = _created(out, init, preset, settings, data, glob, threads, ranks)
+            with _naming(config, of_file):
+                run = _created(out, init, preset, settings, data, glob, threads, ranks)
         with run:
             ranks.advise(f"; {run.folder} keeps what was saved. Go on with:  handgrad train --resume {run.folder}")
             show_start(run, console)
             train_run(run, minutes, console)
+
+
+@contextmanager
+def _naming(config: Path | None, fields: Collection[str]) -> Iterator[None]:
+    """What is wrong with one of these fields is told with the name of the file that it is from."""
+    try:
+        yield
+    except ConfigError as error:
+        told = (f"{config}: {problem}" if problem.partition(":")[0] in fields else problem for problem in error.args)
+        raise ConfigError(*told) from None
 
 
 def _created(
@@ -218,6 +235,7 @@ def _created(
         raise HandgradError(f"preset: not with --init; the model in {init} has its own architecture")
     started = (init, load(init)) if init else None
     preset = "" if started else DEFAULT_PRESET if preset is None else preset
+    refuse_rows(data or [])
     text = read_data(data or [], glob)
     if isinstance(text.text, PreparedText):
         settings = _with_its_tokenizer(settings, text, started is not None)
@@ -265,6 +283,6 @@ def _show_fields(console: Console, init: Path | None, preset: str | None, settin
     values = recipe.tokenizer.to_dict() | recipe.to_dict()
     table = Table("field", "value", "meaning", box=None, header_style="bold", pad_edge=False)
     for name, meaning in field_meanings().items():
-        table.add_row(name, str(values[name]), meaning.replace("`", ""))
+        table.add_row(name, written(values[name]), meaning.replace("`", ""))
     make_room(console)
     console.print(table)

@@ -17,7 +17,7 @@ from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
 from .schedule import learning_rate
-from .sources import default_text, names_of, read_documents
+from .sources import default_text, names_of, read_documents, refuse_rows
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "read_record",
     "recipe_for",
     "refuse_a_run",
+    "refuse_rows",
     "resume_run",
     "run_of",
     "smoothed",

@@ -37,6 +37,10 @@ class TokenizerConfig(Settings):
         return Tokenizer.of_characters(express)
 
 
+MOST = 5
+"""Unknown fields that are told of."""
+
+
 class Recipe(NamedTuple):
     """The settings of a run, checked."""
 
@@ -65,9 +69,11 @@ def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DE
         raise ConfigError(f"preset: there is no {preset!r}; {meant(preset, PRESETS)}")
     given = dict(fields or {})
     known = field_meanings()
-    for name, value in given.items():
-        if name not in known:
-            raise ConfigError(f"{name}: {_unknown(name, list(known))} (value {value!r})")
+    if unknown := [name for name in given if name not in known]:
+        raise ConfigError(
+            *(f"{name}: {_unknown(name, list(known))} (value {given[name]!r})" for name in unknown[:MOST]),
+            *([f"and {len(unknown) - MOST} more unknown fields"] if len(unknown) > MOST else []),
+        )
     settings = given if preset is None else _beside(PRESETS[preset].settings, given) | given
 
     def of(kind: type[Settings]) -> dict[str, Any]:
@@ -130,6 +136,9 @@ def read_plan(path: Path) -> Plan:
     """Read a TOML file: fields, and `preset`, `glob` and `data`, paths that count from the file's folder."""
     settings = read_toml(path)
     preset, data, glob = (settings.pop(name, None) for name in ("preset", "data", "glob"))
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: [{name}]: a table, and settings have none; a line each, such as width = 256")
     for name, value in (("preset", preset), ("glob", glob)):
         if not isinstance(value, str | None):
             raise ConfigError(f"{path}: {name}: {value!r} is not a text")

@@ -243,7 +243,8 @@ def resume_run(
             run.notes.append(f"{damage}; going on from the checkpoint before it")
         if best is not None and (damage := damage_of(folder / BEST, ())) is not None:
             run.best = None  # so that the next evaluation writes it anew
-            run.notes.append(f"{damage}; the next evaluation writes the best weights anew")
+            then = "the run is complete" if run.complete else "the next evaluation writes the best weights anew"
+            run.notes.append(f"{damage}; {then}")
         if len(run.metrics.entries) != run.step:
             run.notes.append(f"{run.metrics.path}: lacks some of the steps up to {run.step:,}; the run itself does not")
         if record.made_by != versions():

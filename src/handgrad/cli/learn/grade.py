@@ -33,9 +33,7 @@ SHOWN = 8
 
 
 def grade(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders with exercises: one for each student.")
-    ],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders with exercises: one for each student.")],
     only: Annotated[
         str | None,
         typer.Option(

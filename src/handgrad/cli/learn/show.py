@@ -22,7 +22,7 @@ MARKS = {"passed": "[green]✓[/]", "wrong": "[red]✗[/]", "unwritten": "[dim]�
 BAR_WIDTH = 40
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", autocompletion=exercises, help="The exercise; without it, the next one."),
+    typer.Argument(metavar="NAME", autocompletion=exercises, help="The exercise; without it, the next one."),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, help="Decides the random cases, so that you see the same numbers again.")

@@ -26,6 +26,8 @@ class Row(NamedTuple):
     envelope: float
     verdict: Literal["ok", "wrong", "follows"]
     """`follows`: beyond the envelope, but what the right formula makes of the tensors before it, as they are."""
+    misfit: str = ""
+    """Of which shape it is, where that is not the right one, and the error infinite."""
 
 
 class Comparison(NamedTuple):
@@ -108,7 +110,10 @@ def _row(key: str, mine: Array, expected: Array, right: Array, envelope: float) 
     error = deviation(mine, expected)
     if error <= envelope:
         return Row(key, error, envelope, "ok")
-    return Row(key, error, envelope, "follows" if deviation(mine, right) <= envelope else "wrong")
+    misfit = ""
+    if mine.shape != expected.shape:
+        misfit = f"of shape {'×'.join(map(str, mine.shape))} where {'×'.join(map(str, expected.shape))} is right"
+    return Row(key, error, envelope, "follows" if deviation(mine, right) <= envelope else "wrong", misfit)
 
 
 def _reproducing(

@@ -1,15 +1,16 @@
 """The folder that text is prepared in: begun, gone on with, or complete."""
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import ConfigError, DamagedError, HandgradError
-from ...files import read_file, remove_parts, take_lock
+from ...files import LOCK_FILE, read_file, remove_parts, take_lock
 from ...model import TOKENIZER_FILE, Tokenizer
-from .formats import BLOCK, Counted
+from .formats import BLOCK, Counted, format_of
 from .inputs import sources_of, text_bytes
 from .learning import MADE, Told, load_tokenizer, make_tokenizer
 from .manifest import MANIFEST_FILE, PROGRESS_FILE, Manifest, Options, Source, TokenizerRecord, read_manifest
@@ -18,6 +19,8 @@ from .text import PreparedText
 from .tokenizing import tokenizer_file, tokens_to_disk
 from .units import Position
 
+COLUMN = "text"
+"""Of rows, the one that has the text."""
 SHARE = 0.1
 HELD_OUT = 256 << 10
 """Bytes of text that are held out at most, about, where no share is given: each evaluation reads all of them."""
@@ -49,7 +52,7 @@ def make_plan(
     glob: str | None = None,
     tokenizer: str = "bpe",
     vocabulary: int | None = None,
-    column: str = "text",
+    column: str = COLUMN,
     share: float | None = None,
 ) -> Plan:
     """What these sources and options come to. A `HandgradError` names what cannot be."""
@@ -65,6 +68,8 @@ def make_plan(
         load_tokenizer(Path(tokenizer))  # what cannot be read is refused before the work begins
         tokenizer = str(Path(tokenizer).resolve())
     sources = tuple(sources_of(names, glob, out))
+    if column != COLUMN and not any(format_of(Path(source.path)).has_rows for source in sources):
+        raise ConfigError(f"--column: {column!r}, but the sources are plain text; JSON lines and Parquet have columns")
     if share is None:
         share = min(SHARE, HELD_OUT / max(1, text_bytes(sources)))
     most = (vocabulary or VOCABULARY) if tokenizer == "bpe" else None
@@ -75,12 +80,22 @@ def prepare(plan: Plan, folder: Path, told: Told = lambda what, done: None) -> P
     """Make the folder, or go on with it where it was broken off; one that is complete stays as it is.
 
     Broken off anywhere and gone on with, it ends with the same bytes. A `HandgradError` where the folder was begun with
-    other sources or options, or holds other files.
+    other sources or options, or holds other files; a folder that was made for what is refused is removed again.
     """
     if folder.exists() and not folder.is_dir():
         raise HandgradError(f"{folder}: not a folder")
     refuse_other_files(folder)
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _prepared(plan, folder, told)
+    except HandgradError:
+        if made and {path.name for path in folder.iterdir()} <= {PROGRESS_FILE, TOKENIZER_FILE, LOCK_FILE}:
+            shutil.rmtree(folder)
+        raise
+
+
+def _prepared(plan: Plan, folder: Path, told: Told) -> Prepared:
     with _locked(folder):
         refuse_other_files(folder)
         remove_parts(folder)

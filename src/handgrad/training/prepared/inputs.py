@@ -1,5 +1,6 @@
 """The files that are to be prepared."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ def sources_of(names: Sequence[str], glob: str | None, out: Path) -> list[Source
     if glob is not None and (not glob or not any(map(is_folder, names))):
         raise TextError(f"--glob: {glob!r} has no folder to look in" if glob else "--glob: an empty pattern")
     paths = [path for name in names for path in _paths(name, glob, out)]
+    for path, times in Counter(paths).items():
+        if times > 1:
+            raise HandgradError(f"{path}: given {times} times; its text would count as often")
     return [_source(path) for path in paths]
 
 
