@@ -1,16 +1,84 @@
-"""The shapes in signatures are enforced wherever there are any."""
+"""The shapes in signatures are enforced wherever there are any, at the first call and at every other one."""
 
-import tomllib
-from pathlib import Path
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Literal
 
-ROOT = Path(__file__).parents[1]
+import numpy as np
+import pytest
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import Float, TypeCheckError, jaxtyped
+
+from handgrad.layers import Array, linear_forward
+
+from .shapes import SOURCE, modules_with_shapes, once
 
 
-def test_every_module_with_shapes_in_its_signatures_is_enforced() -> None:
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
-    (option,) = (word for word in options["addopts"] if word.startswith("--jaxtyping-packages="))
-    enforced = option.removeprefix("--jaxtyping-packages=").split(",")[:-1]
-    for path in (ROOT / "src").rglob("*.py"):
-        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-        if "from jaxtyping import" in path.read_text(encoding="utf-8"):
-            assert any(module == name or module.startswith(f"{name}.") for name in enforced), module
+@pytest.mark.parametrize("module", modules_with_shapes())
+def test_every_function_of_a_module_with_shapes_in_its_signatures_is_enforced(module: str) -> None:
+    enforced = import_module(module)
+    classes = [x for x in vars(enforced).values() if inspect.isclass(x) and x.__module__ == module]
+    functions = [x for owner in (enforced, *classes) for x in vars(owner).values() if inspect.isfunction(x)]
+    own = [x for x in functions if inspect.unwrap(x).__code__.co_filename == enforced.__file__]
+    assert own
+    assert [x.__qualname__ for x in own if x is inspect.unwrap(x)] == []
+
+
+@pytest.mark.parametrize("module", modules_with_shapes())
+def test_functions_within_functions_have_no_shapes(module: str) -> None:
+    """Which nothing would check."""
+    tree = ast.parse((SOURCE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    for outer in ast.walk(tree):
+        for inner in ast.walk(outer) if isinstance(outer, ast.FunctionDef) else ():
+            if isinstance(inner, ast.FunctionDef) and inner is not outer:
+                assert "[Array," not in f"{ast.unparse(inner.args)} {inner.returns and ast.unparse(inner.returns)}"
+
+
+def test_what_is_wrong_is_refused_each_time_and_what_was_right_in_other_shapes_too() -> None:
+    x, w = np.ones((2, 3)), np.ones((3, 5))
+    for _ in range(2):
+        linear_forward(x, w)
+        for wrong in ((x, w.T), (x.astype(int), w), (x[:, :2], w), ("x", w)):
+            with pytest.raises(TypeCheckError):
+                linear_forward(*wrong)
+    linear_forward(x[:, :2], w[:2])
+
+
+def module_level(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.__qualname__ = function.__name__
+    return function
+
+
+def test_a_result_is_checked_though_the_arguments_are_as_before() -> None:
+    results = [np.ones(3), np.ones(4), np.ones(3, int), np.ones((3, 1)), np.ones(3)]
+
+    @jaxtyped(typechecker=once)
+    @module_level
+    def passed_on(x: Float[Array, "n"]) -> Float[Array, "n"]:
+        return results.pop(0)
+
+    refused = []
+    while results:
+        try:
+            passed_on(np.ones(3))
+        except TypeCheckError:
+            refused.append(len(results))
+    assert refused == [3, 2, 1]
+
+
+def test_values_and_what_is_in_containers_count_as_well() -> None:
+    @once
+    @module_level
+    def check(
+        letter: Literal["a", "b"], x: Array | None, pair: tuple[int, Array], named: Mapping[str, Array]
+    ) -> None: ...
+
+    right: tuple[Any, ...] = ("a", None, (1, np.ones(2)), {"x": np.ones(2)})
+    wrong: tuple[Any, ...] = ("c", 1.0, (1, 2), {"x": 1})
+    for _ in range(2):
+        check(*right)
+        for n, x in enumerate(wrong):
+            with pytest.raises(BeartypeCallHintViolation):
+                check(*right[:n], x, *right[n + 1 :])

@@ -131,19 +131,20 @@ def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
 def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
     interrupt: signal.Signals, text: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "handgrad", "train", "--data", str(text), "--steps", "400", "--out", "run"]
+    small = [part for field in ("layers=1", "width=32", "hidden=32", "evaluations=80") for part in ("--set", field)]
+    command = [sys.executable, "-m", "handgrad", "train", "--data", text, *small, "--steps", "4000", "--out", "run"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
-        assert "400 steps of 16 × 64 tokens" in process.stdout.readline()
-        assert "step 50/400" in process.stdout.readline()
+        assert "4,000 steps of 16 × 64 tokens" in process.stdout.readline()
+        assert "step 50/4,000" in process.stdout.readline()
         after_50 = handgrad.load(tmp_path / "run").parameters.flat
         process.send_signal(interrupt)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
     way = "Go on with:  handgrad train --resume run"
     (step,) = re.findall(rf"interrupted after step (\d+); all is saved. {way}\n", output)
-    assert read_metrics(tmp_path / "run")[-1]["step"] == int(step) < 400
+    assert read_metrics(tmp_path / "run")[-1]["step"] == int(step) < 4000
     assert np.abs(handgrad.load(tmp_path / "run").parameters.flat - after_50).max() > 0
 
 

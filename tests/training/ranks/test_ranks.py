@@ -80,7 +80,7 @@ program.main()
 
 
 @needs_mpi
-@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize(("rank", "ranks"), [(0, 2), (3, 4)])
 @pytest.mark.parametrize(
     ("what", "line"),
     [
@@ -90,10 +90,12 @@ program.main()
         ("import os; os._exit(3)", "handgrad: rank {rank} on "),
     ],
 )
-def test_a_rank_that_fails_ends_all_of_them_and_says_why(what: str, line: str, rank: int, tmp_path: Path) -> None:
+def test_a_rank_that_fails_ends_all_of_them_and_says_why(
+    what: str, line: str, rank: int, ranks: int, tmp_path: Path
+) -> None:
     (tmp_path / "cases.json").write_text(json.dumps(CASES[:1]))
     (tmp_path / "failing.py").write_text(FAILING.format(rank=rank, what=what))
-    status, _, errors = run_ranks(4, "failing.py", "cases.json", "found.npz", folder=tmp_path)
+    status, _, errors = run_ranks(ranks, "failing.py", "cases.json", "found.npz", folder=tmp_path)
     assert status != 0
     assert line.format(rank=rank) in errors
     assert f"handgrad: rank {rank} on " in errors  # the one that is said to be lost
