@@ -7,6 +7,7 @@ import numpy as np
 import typer
 
 from ..errors import HandgradError
+from ..files import require_place
 from ..proof import refuse_other_files
 from ..proof import trace as trace_model
 from ..training import PRESETS
@@ -51,6 +52,7 @@ def trace(
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
     if run is not None and seed is not None:
         raise HandgradError(f"--seed: the weights of {run} are there; leave it out, or give --preset")
+    require_place(out)
     model = load_model(run) if run else fresh_model(preset or "", seed or 0)
     refuse_other_files(out)
     traced = trace_model(model, text, dtype=dtype)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from ..errors import HandgradError
-from ..files import parse_json_object, read_json_object, require_place, write_all
+from ..files import parse_json_object, read_json_object, write_all
 from ..layers import IGNORE_INDEX, Array
 from ..model import Model, ModelConfig, load_metadata
 from .case import Case
@@ -119,7 +119,6 @@ def refuse_other_files(path: Path) -> None:
     """Refuse a name that is no safetensors file's, or whose files hold something else than a trace."""
     if path.suffix != SUFFIX:
         raise HandgradError(f"{path}: the name of a file of tensors ends in {SUFFIX}")
-    require_place(path)
     for file in (path, path.with_suffix(".json")):
         if file.exists() and not _is_a_trace(file):
             raise HandgradError(f"{file}: is there already, and no trace; choose another name")
