@@ -26,6 +26,12 @@ def test_every_function_of_a_module_with_shapes_in_its_signatures_is_enforced(mo
     assert [x.__qualname__ for x in own if x is inspect.unwrap(x)] == []
 
 
+def test_no_other_module_has_shapes() -> None:
+    """By another way of importing them, which would not be seen."""
+    known = {SOURCE / f"{module.replace('.', '/')}.py" for module in modules_with_shapes()}
+    assert known == {path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text(encoding="utf-8")}
+
+
 @pytest.mark.parametrize("module", modules_with_shapes())
 def test_functions_within_functions_have_no_shapes(module: str) -> None:
     """Which nothing would check."""

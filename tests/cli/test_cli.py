@@ -131,8 +131,21 @@ def test_a_run_is_never_overwritten(cli: Cli, run: Path, text: Path) -> None:
 def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
     interrupt: signal.Signals, text: Path, tmp_path: Path
 ) -> None:
-    small = [part for field in ("layers=1", "width=32", "hidden=32", "evaluations=80") for part in ("--set", field)]
-    command = [sys.executable, "-m", "handgrad", "train", "--data", text, *small, "--steps", "4000", "--out", "run"]
+    fields = ("layers=1", "width=32", "hidden=32", "evaluations=80", "steps=4000")
+    small = [part for field in fields for part in ("--set", field)]
+    command = [
+        sys.executable,
+        "-m",
+        "handgrad",
+        "train",
+        "--data",
+        str(text),
+        *small,
+        "--steps",
+        "4000",
+        "--out",
+        "run",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "run in run" in process.stdout.readline()
