@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +151,8 @@ def test_an_interrupt_finishes_the_update_saves_and_ends_with_1(
         assert "run in run" in process.stdout.readline()
         assert "4,000 steps of 16 × 64 tokens" in process.stdout.readline()
         assert "step 50/4,000" in process.stdout.readline()
+        while read_metrics(tmp_path / "run")[-1]["step"] <= 50 and process.poll() is None:
+            time.sleep(0.001)  # so that what is saved is not what the evaluation saved
         process.send_signal(interrupt)
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "")
