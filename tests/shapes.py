@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 def modules_with_shapes() -> list[str]:
     return [
         ".".join(path.relative_to(SOURCE).with_suffix("").parts)
-        for path in SOURCE.rglob("*.py")
+        for path in sorted(SOURCE.rglob("*.py"))
         if "from jaxtyping import" in path.read_text(encoding="utf-8")
     ]
 

@@ -36,8 +36,7 @@ def line_of(name: str, code: str) -> int:
 def test_unsolved_solved_and_mistaken(exercise: Exercise) -> None:
     """A reader's file, from its source to what is said of it; all mistakes are tried in test_feedback.py."""
     assert grade(exercise, exercise.unsolved, "mine.py", seed=1).state == "unwritten"
-    for seed in (1, 2):
-        assert grade(exercise, exercise.solved, "mine.py", seed) == Grade(exercise, "passed", seed=seed)
+    assert grade(exercise, exercise.solved, "mine.py", seed=2) == Grade(exercise, "passed", seed=2)
     for mistake in exercise.mistakes[:1]:
         found = grade(exercise, with_mistake(exercise.solved, mistake), "mine.py", seed=3)
         assert (found.state, found.kind, found.mistake) == ("wrong", "values", mistake.name)
