@@ -32,8 +32,9 @@ PART = ".part"
 
 def require_folder(path: Path) -> None:
     """Refuse what is no folder, by name."""
+    there = path.exists()  # first: it may be made meanwhile
     if not path.is_dir():
-        raise HandgradError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}")
+        raise HandgradError(f"{path}: {'not a folder' if there else 'no such folder'}")
 
 
 def require_place(path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -70,7 +71,9 @@ def _ask(question: str, content: bytes) -> None:
     with suppress(ValueError, TypeError, KeyError, RecursionError):  # no request any more: then it is its body
         found = json.loads(content)
         asked, body = {**asked, "headers": dict(found["headers"]), **found}, json.dumps(found["body"]).encode()
-    status, answer = asyncio.run(_send(str(asked["method"]), str(asked["path"]), dict(asked["headers"]), body))
+    sent = _send(str(asked["method"]), str(asked["path"]), dict(asked["headers"]), body)
+    with ThreadPoolExecutor(1) as thread:  # in this one a browser of other tests may have a loop that runs
+        status, answer = thread.submit(asyncio.run, sent).result()
     if status != 200 and status not in REFUSED:
         raise AssertionError(f"status {status}: {answer[:200]!r}")
     if status != 200:

@@ -695,8 +695,9 @@ def failure(cli: Cli, *arguments: str) -> str:
 @pytest.mark.parametrize("layers", ["linear,nothing", "nothing", "linear,nothing,swiglu", "Linear", ""])
 def test_an_unknown_layer_is_named_and_nothing_is_written(layers: str, cli: Cli) -> None:
     unknown = next(name for name in layers.split(",") if name not in KIT)
+    told = "did you mean linear?" if unknown == "Linear" else f"there are {', '.join(KIT)}"
     assert cli("kit", "it", "--layers", layers).status == 2
-    assert failure(cli, "it", "--layers", layers) == f"layers: no layer {unknown!r}; there are {', '.join(KIT)}"
+    assert failure(cli, "it", "--layers", layers) == f"layers: no layer {unknown!r}; {told}"
     assert not listing(".")
 
 

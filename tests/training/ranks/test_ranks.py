@@ -57,7 +57,7 @@ def test_ranks_find_what_one_process_finds_bit_for_bit(
 
 @needs_mpi
 def test_the_guides_script_prints_the_same_alone_and_by_ranks(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[3] / "docs" / "guides" / "many-machines.md").read_text(encoding="utf-8")
     (tmp_path / "script.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
     alone = subprocess.check_output([sys.executable, "script.py"], cwd=tmp_path, text=True)
     assert [line.split()[0] for line in alone.splitlines()] == [*map(str, range(1, 21))]

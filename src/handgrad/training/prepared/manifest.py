@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from ...errors import ConfigError, DamagedError, HandgradError
-from ...files import read_file, read_json_object
+from ...files import read_file, read_json_object, require_folder
 from ...model import TOKENIZER_FILE
 from ...settings import LARGEST
 from ..sources import FIRST_SHARD, is_folder
@@ -233,8 +233,7 @@ def check_prepared(folder: Path, manifest: Manifest) -> int:
 
 def require_manifest(folder: Path) -> Manifest:
     """The manifest of a folder that is prepared to the end."""
-    if not folder.is_dir():
-        raise HandgradError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
+    require_folder(folder)
     if not (folder / MANIFEST_FILE).exists() and not is_prepared(folder):
         raise HandgradError(f"{folder}: holds no prepared data ({MANIFEST_FILE} is missing)")
     return read_manifest(folder)
