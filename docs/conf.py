@@ -1,6 +1,5 @@
-"""The book: `python3 -m pip install -e '.[test]' --group docs`, then `sphinx-build -W docs docs/_build`."""
+"""The book. CONTRIBUTING.md says how it is built."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -29,9 +28,16 @@ extensions = [
 ]
 
 # The course: the scripts of core/, each with the name that it has there, as pages that the build runs.
-(HERE / "course").mkdir(exist_ok=True)
-for script in sorted((ROOT / "core").glob("0*.py")):
-    shutil.copyfile(script, HERE / "course" / script.name)
+COURSE = HERE / "course"
+COURSE.mkdir(exist_ok=True)
+scripts = {path.name: path.read_bytes() for path in (ROOT / "core").glob("0*.py")}
+for path in COURSE.glob("*.py"):
+    if scripts.get(path.name) == path.read_bytes():
+        del scripts[path.name]  # as it is: a new date would have it run again
+    else:
+        path.unlink()
+for name, content in scripts.items():
+    (COURSE / name).write_bytes(content)
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_timeout = 600

@@ -23,6 +23,7 @@ def commands(command: Any, name: str, parent: Any = None) -> Iterator[tuple[str,
 
 class Commands(SphinxDirective):
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # they change with any file of cli/
         found: list[nodes.Node] = []
         for path, command, context in commands(typer.main.get_command(handgrad), "handgrad"):
             if command.hidden:

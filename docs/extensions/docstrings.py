@@ -5,6 +5,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from handgrad.proof.formulas import equations_of
+
 
 def as_rst(lines: list[str]) -> list[str]:
     """`code` becomes ``code``, $x$ a role, $$ a block of mathematics; an indented block is code."""
@@ -16,7 +18,7 @@ def as_rst(lines: list[str]) -> list[str]:
         return f"\0{len(blocks) - 1}\0"
 
     def mathematics(found: re.Match[str]) -> str:
-        equations = [" ".join(each.split()).rstrip(",") for each in found[1].split(r"\qquad")]
+        equations = equations_of(" ".join(found[1].split()))
         return kept("\n\n" + "\n\n".join(f".. math:: {each}" for each in equations) + "\n\n")
 
     text = re.sub(r"(?<=\n)\n((?:    .*(?:\n|$))+)", lambda code: kept(f"\n\n::\n\n{code[1]}\n"), text)

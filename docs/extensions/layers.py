@@ -10,7 +10,6 @@ A page is read anew when the layer's file changes.
 
 import ast
 import inspect
-import re
 import textwrap
 from collections.abc import Callable
 from importlib import import_module
@@ -23,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import handgrad
-from handgrad.proof.formulas import formula_of, formulas
+from handgrad.proof.formulas import equations_of, formula_of, formulas
 
 PACKAGE = Path(handgrad.__file__).parents[1]
 
@@ -42,18 +41,6 @@ def bare_source(function: Callable[..., Any]) -> str:
         return source
     lines = source.splitlines()
     return "\n".join(lines[: body[0].lineno - 1] + lines[body[0].end_lineno :])
-
-
-def equations_of(latex: str) -> list[str]:
-    """One by one; what only explains a sign of an equation stays beside it."""
-    found: list[str] = []
-    for each in latex.split(r"\qquad"):
-        text = each.strip().rstrip(",")
-        if found and not re.search(r"=|\\leftarrow", text):
-            found[-1] += rf", \quad {text}"
-        else:
-            found.append(text)
-    return found
 
 
 class Formula(SphinxDirective):

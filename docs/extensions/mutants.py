@@ -9,60 +9,83 @@ A mutation that the check does not catch fails the build.
 import hashlib
 import inspect
 import io
-import pickle
+import json
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import handgrad
 from handgrad.layers import Array
-from handgrad.proof import MUTATIONS, Finding, Mutation, all_cases, check_mutations
+from handgrad.proof import MUTATIONS, Mutation, all_cases, check_mutations
 
-SOURCES = Path(handgrad.__file__).parent
 SHOWN = (24, 40)
 """Rows and columns of a gradient that a picture has at most."""
 logger = logging.getLogger(__name__)
 
 
-def findings(app: Sphinx) -> list[Finding]:
+class Found(NamedTuple):
+    """What became of a mutation, in numbers."""
+
+    tensor: str
+    error: float
+    verdict: str
+    loss: float
+    right_loss: float
+
+
+def findings(app: Sphinx) -> dict[Mutation, Found]:
     """Of every mutation, in the order of the catalogue.
 
-    They take a minute, so they are kept beside the pages, until some file that they come from changes.
+    They take a minute, so they are kept beside the pages, until some file of the library changes.
     """
-    if not hasattr(app, "handgrad_findings"):
-        kept = Path(app.doctreedir).parent / "findings.pickle"
-        state = hashlib.sha256()
-        for package in ("layers", "model", "proof", "training"):
-            for path in sorted((SOURCES / package).rglob("*.py")):
-                state.update(path.read_bytes())
-        if kept.is_file():
-            of, found = pickle.loads(kept.read_bytes())
-            if of == state.hexdigest():
-                app.handgrad_findings = dict(zip(MUTATIONS, found, strict=True))
-                return list(_join(app.handgrad_findings))
+    kept = Path(app.doctreedir).parent / f"findings-{state_of_the_library()}.json"
+    if not kept.is_file():
         logger.info("training with each of %d wrong backwards ...", len(MUTATIONS))
-        found = [(worst, lesson) for _, worst, lesson in check_mutations(MUTATIONS)]
-        if survivors := [mutation.name for mutation, (worst, _) in zip(MUTATIONS, found, strict=True) if worst.passed]:
+        found = list(check_mutations(MUTATIONS))
+        if survivors := [mutation.name for mutation, worst, _ in found if worst.passed]:
             raise ExtensionError(f"the check does not catch {', '.join(survivors)}")
+        numbers = [
+            Found(worst.tensor, worst.error, lesson.verdict, lesson.loss, lesson.right_loss)
+            for _, worst, lesson in found
+        ]
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(pickle.dumps((state.hexdigest(), found)))
-        app.handgrad_findings = dict(zip(MUTATIONS, found, strict=True))
-    return list(_join(app.handgrad_findings))
+        kept.write_text(json.dumps(numbers), encoding="utf-8")
+    return dict(zip(MUTATIONS, (Found(*each) for each in json.loads(kept.read_text(encoding="utf-8"))), strict=True))
 
 
-def _join(found: dict[Mutation, Any]) -> Iterator[Finding]:
-    return (Finding(mutation, worst, lesson) for mutation, (worst, lesson) in found.items())
+@cache
+def sources() -> list[Path]:
+    """The library's files, but for the packages that no training comes to."""
+    root = Path(handgrad.__file__).parent
+    others = {"cli", "explorer", "learn"}
+    return sorted(path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in others)
+
+
+@cache
+def state_of_the_library() -> str:
+    state = hashlib.sha256(np.__version__.encode())
+    for path in sources():
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def depend_on_the_library(environment: BuildEnvironment) -> None:
+    for path in sources():
+        environment.note_dependency(str(path))
 
 
 SAYS = {
@@ -77,26 +100,26 @@ class Mutants(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
+        depend_on_the_library(self.env)
         layers = self.arguments[0].split(",")
-        found = [finding for finding in findings(self.env.app) if finding.mutation.layer in layers]
-        if not found:
-            raise self.error(f"no mutation is of {self.arguments[0]}")
-        return [self.section(finding) for finding in found]
+        chosen = {mutation: found for mutation, found in findings(self.env.app).items() if mutation.layer in layers}
+        if missing := set(layers) - {mutation.layer for mutation in chosen}:
+            raise self.error(f"no mutation is of {', '.join(missing)}")
+        return [self.section(mutation, found) for mutation, found in chosen.items()]
 
-    def section(self, finding: Finding) -> nodes.Node:
-        mutation, worst, lesson = finding
+    def section(self, mutation: Mutation, found: Found) -> nodes.Node:
         section = nodes.section(ids=[nodes.make_id(mutation.name)], names=[label_of(mutation)])
         self.state.document.note_explicit_target(section)
         section += nodes.title(text=sentence(mutation.name))
         section += with_code(mutation.why)
         code = as_change(mutation)
         section += nodes.literal_block(code, code, language="diff")
-        says = SAYS[lesson.verdict].format(loss=lesson.loss, right=lesson.right_loss)
+        says = SAYS[found.verdict].format(loss=found.loss, right=found.right_loss)
         numbers = nodes.paragraph(classes=["mutant-numbers"])
         numbers += nodes.literal(text=mutation.name)
-        numbers += nodes.Text(f" in {mutation.of.__name__}: d{worst.tensor} is off by {worst.error:.1%}; {says}.")
+        numbers += nodes.Text(f" in {mutation.of.__name__}: d{found.tensor} is off by {found.error:.1%}; {says}.")
         section += numbers
-        section += self.picture(mutation, worst.tensor)
+        section += self.picture(mutation, found.tensor)
         return section
 
     def picture(self, mutation: Mutation, tensor: str) -> nodes.Node:
@@ -175,7 +198,8 @@ def drawn(right: Array, wrong: Array, name: str) -> bytes:
         plot.set_xticks([])
         plot.set_yticks([])
     target = io.BytesIO()
-    figure.savefig(target, format="svg", transparent=False, metadata={"Date": None})
+    with rc_context({"svg.hashsalt": name}):  # the same bytes each time
+        figure.savefig(target, format="svg", metadata={"Date": None})
     return target.getvalue()
 
 
@@ -183,20 +207,20 @@ class Lessons(SphinxDirective):
     option_spec: ClassVar[dict[str, Any]] = {"each": directives.flag}
 
     def run(self) -> list[nodes.Node]:
+        depend_on_the_library(self.env)
         return self.parse_text_to_nodes(as_table(self.each() if "each" in self.options else self.by_layer()))
 
     def each(self) -> Iterator[list[str]]:
         yield ["mistake", "layer", "off by", "trains to", "with right gradients", ""]
-        for mutation, worst, lesson in findings(self.env.app):
-            met = lesson.verdict != "not met"
-            losses = [f"{lesson.loss:.2f}", f"{lesson.right_loss:.2f}"] if met else ["", ""]
+        for mutation, found in findings(self.env.app).items():
+            losses = ["", ""] if found.verdict == "not met" else [f"{found.loss:.2f}", f"{found.right_loss:.2f}"]
             name = f"{{ref}}`{mutation.name} <{label_of(mutation)}>`"  # one that no page shows fails the build
-            yield [name, mutation.layer, f"{worst.error:.1e}", *losses, lesson.verdict]
+            yield [name, mutation.layer, f"{found.error:.1e}", *losses, found.verdict]
 
     def by_layer(self) -> Iterator[list[str]]:
         rows: dict[str, list[str]] = {}
-        for mutation, _, lesson in findings(self.env.app):
-            rows.setdefault(mutation.layer, []).append(lesson.verdict)
+        for mutation, found in findings(self.env.app).items():
+            rows.setdefault(mutation.layer, []).append(found.verdict)
         kinds = ("as well", "worse", "no", "not met")
         everything = [verdict for verdicts in rows.values() for verdict in verdicts]
         yield ["layer", "wrong backwards", "train as well", "train worse", "do not train", "not met"]

@@ -10,8 +10,11 @@ A page has a folder of its own, in which its commands run one after another, by 
     :first: 5         of the output only so many lines at its beginning,
     :last: 2          and at its end; `...` stands for the rest
     :hidden:          is run, and not shown
-    :needs: models    is run only where HANDGRAD_MODELS names a folder of real models; else shown alone
+    :needs: models    is run only where HANDGRAD_MODELS names a folder of real models
     :needs: torch     the same of PyTorch, and of transformers; several have spaces between
+
+Where what a command needs is not there, what it printed elsewhere is shown, from `docs/recorded/`; a build with all
+that it needs writes that anew, if HANDGRAD_RECORD is set.
 
     ```{file} softmax.c
     ...
@@ -21,6 +24,7 @@ shows a file (`:language:` where its ending does not tell) and writes it to that
 shows one that a command wrote there.
 """
 
+import json
 import os
 import re
 import shutil
@@ -34,7 +38,6 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 WIDTH = 96
@@ -46,18 +49,18 @@ THERE: dict[str, Callable[[], bool]] = {
     "transformers": lambda: find_spec("transformers") is not None,
 }
 """What a command may need, and whether it is there."""
-logger = logging.getLogger(__name__)
 
 
 def folder_of(app: Sphinx, page: str) -> Path:
-    return Path(app.doctreedir).parent / "shell" / page
+    """One beside another, since a page's goes before it is read, and pages are read side by side."""
+    return Path(app.doctreedir).parent / "shell" / page.replace("/", "-")
 
 
 def surroundings() -> dict[str, str]:
-    """What a command runs in: this environment first on the path, no colours, no terminal, both cores."""
-    bin_folder = str(Path(sys.executable).parent)
-    path = os.pathsep.join([bin_folder, os.environ.get("PATH", "")])
-    return os.environ | {"PATH": path, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONWARNINGS": "default"}
+    """What a command runs in: this environment first on the path, no colours, no settings of who builds the book."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    kept = {name: x for name, x in os.environ.items() if not name.startswith(("OMP_", "OPENBLAS_", "MKL_", "PMI_"))}
+    return kept | {"PATH": path, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
 
 
 class Shell(SphinxDirective):
@@ -71,31 +74,42 @@ class Shell(SphinxDirective):
     }
 
     def run(self) -> list[nodes.Node]:
-        shown = []
         self.env.note_reread()
-        for command in commands_in(list(self.content)):
-            shown.append(f"$ {command}")
-            if not all(THERE[need]() for need in self.options.get("needs", ())):
-                continue
-            shown += self.cut(self.output_of(command))
-        text = "\n".join(shown)
+        needs = self.options.get("needs", ())
+        recorded = Path(self.env.srcdir) / "recorded" / f"{self.env.docname.replace('/', '-')}.json"
+        if needs and not all(THERE[need]() for need in needs):
+            shown = (
+                json.loads(recorded.read_text(encoding="utf-8")).get(self.block_text, "") if recorded.is_file() else ""
+            )
+        else:
+            commands = commands_in(list(self.content))
+            shown = "\n".join(
+                line for command in commands for line in (f"$ {command}", *self.cut(self.output_of(command)))
+            )
+            if needs and os.environ.get("HANDGRAD_RECORD"):
+                record(recorded, self.block_text, shown)
         if "hidden" in self.options:
             return []
-        return [nodes.literal_block(text, text, language="console", classes=["shell"])]
+        if not shown:
+            raise self.error(f"what this needs is not there, nor what it printed elsewhere: {' '.join(needs)}")
+        return [nodes.literal_block(shown, shown, language="console", classes=["shell"])]
 
     def output_of(self, command: str) -> list[str]:
         folder = folder_of(self.env.app, self.env.docname)
         folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=surroundings(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=SECONDS,
-            encoding="utf-8",
-        )
+        try:
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=folder,
+                env=surroundings(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=SECONDS,
+                encoding="utf-8",
+            )
+        except subprocess.TimeoutExpired:
+            raise self.error(f"not done after {SECONDS} s: {command}") from None
         output = done.stdout.replace(str(folder), ".").rstrip("\n")
         wanted = self.options.get("status", 0)
         if done.returncode != wanted:
@@ -112,6 +126,13 @@ class Shell(SphinxDirective):
         return [*lines[:first], "...", *(lines[-last:] if last else [])]
 
 
+def record(path: Path, block: str, shown: str) -> None:
+    """Keep what a block showed, beside those of the same page."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(known | {block: shown}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def commands_in(lines: list[str]) -> list[str]:
     """The commands of a block: one a line, or more of them that a backslash or a here-document holds together."""
     commands: list[str] = []
@@ -123,7 +144,7 @@ def commands_in(lines: list[str]) -> list[str]:
             commands.append(line)
         if until:
             until = None if line == until else until
-        elif here := re.search(r"<<'?(\w+)'?", line):
+        elif here := re.search(r"(?<!<)<<'?(\w+)'?", line):
             until = here[1]
         going_on = line.endswith("\\")
     return commands

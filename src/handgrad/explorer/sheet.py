@@ -13,7 +13,7 @@ from latex2mathml.converter import convert
 
 from ..layers import cross_entropy_forward, embedding_forward, linear_cross_entropy_forward
 from ..proof import Case
-from ..proof.formulas import formula_of
+from ..proof.formulas import equations_of, formula_of
 from ..proof.sites import Source, follows, site_of
 from .frames import dicts
 
@@ -67,8 +67,7 @@ def made_by(source: Source) -> dict[str, Any]:
 
 def _made(source: Source) -> Made:
     latex = formula_of(*source)
-    equations = re.split(r",?\s*\\qquad\s*", latex)
-    return Made(source.symbol, latex, [to_mathml(equation) for equation in equations], listings(*source))
+    return Made(source.symbol, latex, [to_mathml(each) for each in equations_of(latex)], listings(*source))
 
 
 @cache

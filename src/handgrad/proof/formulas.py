@@ -22,11 +22,14 @@ def formulas(function: Callable[..., Any]) -> dict[str, str]:
     found = {}
     for block in re.findall(r"\$\$(.+?)\$\$", inspect.getdoc(function) or "", flags=re.DOTALL):
         formula = " ".join(block.split())
-        for equation in re.split(r"\\qquad", formula):
-            defined, *made = re.split(r"=|\\leftarrow", equation, maxsplit=1)
-            if made:
-                found[re.sub(r"\\mathrm|\\[,;!]|[\s{}\\,]", "", defined)] = formula
+        found.update(dict.fromkeys(defined_in(formula), formula))
     return found
+
+
+def defined_in(latex: str) -> list[str]:
+    """The names that a formula's equations and assignments define, bare of what sets them: `dgamma`, `scores_ts`."""
+    sides = (re.split(r"=|\\leftarrow", equation, maxsplit=1) for equation in latex.split(r"\qquad"))
+    return [re.sub(r"\\mathrm|\\[,;!]|[\s{}\\,]", "", side[0]) for side in sides if len(side) == 2]
 
 
 def formula_of(function: Callable[..., Any], name: str) -> str:
@@ -36,6 +39,17 @@ def formula_of(function: Callable[..., Any], name: str) -> str:
         if defined == name or defined.startswith(f"{name}_"):
             return formula
     raise LookupError(f"{function.__name__} has no formula for {name}; it has {', '.join(known)}")
+
+
+def equations_of(latex: str) -> list[str]:
+    """The equations of a formula one by one; what only explains a sign stays beside the one before it."""
+    found: list[str] = []
+    for each in re.split(r",?\s*\\qquad\s*", latex):
+        if found and not re.search(r"=|\\leftarrow", each):
+            found[-1] += rf", \quad {each.strip()}"
+        else:
+            found.append(each.strip())
+    return found
 
 
 @cache
