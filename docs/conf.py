@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     # our own, each in a file of extensions/
     "commands",
+    "constants",
     "docstrings",
     "layers",
     "mathml",

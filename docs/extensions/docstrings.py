@@ -23,9 +23,9 @@ def as_rst(lines: list[str]) -> list[str]:
 
     text = re.sub(r"(?<=\n)\n((?:    .*(?:\n|$))+)", lambda code: kept(f"\n\n::\n\n{code[1]}\n"), text)
     text = re.sub(r"``([^`]+)``", lambda code: kept(code[0]), text)
-    text = re.sub(r"`([^`]+)`", lambda code: kept(f"``{code[1]}``"), text)
+    text = re.sub(r"`([^`]+)`", lambda code: kept(f"``{code[1].strip()}``"), text)
     text = re.sub(r"[ \t]*\$\$(.+?)\$\$", mathematics, text, flags=re.DOTALL)
-    text = re.sub(r"\$([^$\n]+)\$", lambda inline: kept(f":math:`{inline[1]}`"), text)
+    text = re.sub(r"\$([^$]+)\$", lambda inline: kept(f":math:`{' '.join(inline[1].split())}`"), text)
     text = re.sub(r"(?<![\w*])\*\w[^*\n]*\w\*(?![\w*])", lambda emphasis: kept(emphasis[0]), text)
     text = re.sub(r"[*|]", r"\\\g<0>", text)  # as in *batch and |x|
     while "\0" in text:

@@ -32,6 +32,9 @@ class Bounds(NamedTuple):
         words = zip(("of at least", "above", "below"), self, strict=True)
         return " and ".join(f"{word} {bound:g}" for word, bound in words if math.isfinite(bound))
 
+    def __repr__(self) -> str:  # in the annotations that the reference shows
+        return str(self)
+
 
 Size = Annotated[int, Bounds(at_least=1)]
 Count = Annotated[int, Bounds(at_least=0)]

@@ -16,6 +16,7 @@ METRICS_FILE = "metrics.jsonl"
 SAMPLE_FILE = "sample.txt"
 
 Entry = dict[str, Any]
+"""A line of metrics.jsonl: `step`, `loss` and the rest, by their names."""
 _NUMBERS = ("loss", "gradient_norm", "learning_rate", "seconds", "tokens_per_second")
 _OF_AN_EVALUATION = frozenset({"validation_loss", "bits_per_character", "sample"})
 

@@ -70,6 +70,7 @@ PRESETS = {
         },
     ),
 }
+"""By name; what they do not set is as `ModelConfig` and `TrainingConfig` have it."""
 OF_AN_OPTIMIZER = ("optimizer", "momentum", "learning_rate", "final_learning_rate", "warmup", "hold")
 """What a preset chose for its optimizer."""
 FINE_TUNING: dict[str, Any] = {
