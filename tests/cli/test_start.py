@@ -67,6 +67,8 @@ def test_the_package_imports_what_is_asked_for() -> None:
         "handgrad.HandgradError": "False False",
         "handgrad.layers.linear_forward": "True False",
         "handgrad.trace": "True True",
+        "handgrad.errors, handgrad.settings": "False False",
+        "handgrad.model.Model, handgrad.explorer, handgrad.learn": "True True",
         "exec('from handgrad import *'); layers, load, trace": "True True",
     }.items():
         assert subprocess.check_output([sys.executable, "-c", code.format(asked)], text=True).strip() == expected
@@ -76,8 +78,9 @@ def test_the_package_has_all_that_it_lists() -> None:
     assert {*handgrad.__all__, "__version__"} <= set(dir(handgrad))
     for name in handgrad.__all__:
         assert getattr(handgrad, name) is not None
-    with pytest.raises(AttributeError, match="'handgrad' has no attribute 'nonsense'"):
-        handgrad.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    for name in ("nonsense", "__main__"):
+        with pytest.raises(AttributeError, match=f"'handgrad' has no attribute '{name}'"):
+            getattr(handgrad, name)
 
 
 def test_a_type_checker_is_told_of_the_same_names() -> None:
