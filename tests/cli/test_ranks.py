@@ -156,7 +156,7 @@ def test_under_mpiexec_without_mpi4py_the_extra_is_named(variable: str, monkeypa
     assert launched_rank() == 1
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(
-        HandgradError, match=r"^started by mpiexec, but without MPI: .*; pip install 'handgrad\[mpi\]'$"
+        HandgradError, match=r"^started by mpiexec, but without MPI: .*; python3 -m pip install 'handgrad\[mpi\]'$"
     ):
         join()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HandgradError
+from ..errors import HandgradError, installing
 from ..files import require_place
 from ..training import PRESETS, newest_run
 from . import complete
@@ -68,9 +68,7 @@ def explore(
         from ..explorer import Explorer, Shelf, shelf_of, write_page
         from ..explorer.server import address_of, listen, new_token, server_of
     except ModuleNotFoundError as error:
-        raise HandgradError(
-            f"{error.name} is missing, which the explorer needs: python3 -m pip install 'handgrad[explore]'"
-        ) from None
+        raise HandgradError(f"{error.name} is missing, which the explorer needs: {installing('explore')}") from None
     run = run or (None if preset else newest_run())
     if run is not None:
         if seed is not None:
