@@ -48,7 +48,7 @@ def explore(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Of the server; without it, any that is free.")
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    browser: Annotated[bool | None, typer.Option(help="Open the page in a browser.  [default: browser]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides the weights of a fresh model.  [default: 0]")] = None,
 ) -> None:
     """See a forward and a backward pass of a model on a text, every number of it.
@@ -63,6 +63,8 @@ def explore(
     if html is not None:
         if port is not None:
             raise HandgradError("--port: not with --html, which serves nothing")
+        if browser is not None:
+            raise HandgradError(f"--{'' if browser else 'no-'}browser: not with --html, which opens nothing")
         require_place(html)
     try:
         from ..explorer import Explorer, Shelf, shelf_of, write_page
@@ -91,7 +93,7 @@ def explore(
     listener, token = listen(port or 0), new_token()
     address = address_of(listener, token)
     print(f"{shelf.title}\n{address}\nCtrl-C ends it", flush=True)
-    if browser:  # in a thread: some do not come back before they have the page
+    if browser is not False:  # in a thread: some do not come back before they have the page
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     with suppress(KeyboardInterrupt):  # which the server raises again, once all is put in order
         server_of(explorer, listener, token).run(sockets=[listener])
