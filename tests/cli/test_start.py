@@ -122,7 +122,7 @@ main()
 
 
 def test_ctrl_c_is_heard_as_before_when_all_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
-    from handgrad.cli.lazy import quiet_imports
+    from handgrad.cli import quiet_imports
 
     with quiet_imports():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
