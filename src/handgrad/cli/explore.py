@@ -21,7 +21,7 @@ def explore(
         Path | None,
         typer.Argument(
             metavar="RUN",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             help="A run's folder, or a Hugging Face folder; without one, the newest run in runs/, or a fresh model.",
         ),
     ] = None,

@@ -133,7 +133,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             rich_help_panel=SETTINGS,
             help="Start from this model, a run or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3: its "
             "architecture, tokenizer and weights, and small steps on sequences of up to 256 tokens (--set length=N).",
