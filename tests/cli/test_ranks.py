@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from handgrad.errors import HandgradError
-from handgrad.training import is_being_trained, join, launched_rank
+from handgrad.machine import launched_rank
+from handgrad.training import is_being_trained, join
 
 from ..training.ranks import PATIENCE, needs_mpi, run_ranks, start_ranks
 from .conftest import SMALL, TINY, Cli

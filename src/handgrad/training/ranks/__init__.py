@@ -4,10 +4,10 @@ import sys
 import warnings
 
 from ...errors import HandgradError, installing
-from ...machine import launched, launched_rank
+from ...machine import launched
 from .ranks import BEGIN, Ranks
 
-__all__ = ["BEGIN", "Ranks", "join", "launched_rank"]
+__all__ = ["BEGIN", "Ranks", "join"]
 
 
 def join() -> Ranks:
