@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.main import get_command
 
 import handgrad
@@ -136,7 +135,8 @@ def test_ctrl_c_is_heard_as_before_when_all_is_imported(capsys: pytest.CaptureFi
         signal.signal(signal.SIGINT, previous)
 
 
-def test_an_app_of_commands_calls_the_one_that_is_named(cli: Any) -> None:
-    assert isinstance(app.app, typer.Typer)
+def test_a_name_calls_its_command_and_no_other_is_one(cli: Any) -> None:
+    assert cli("info", "nowhere").errors == "handgrad: nowhere: no such folder\n"
+    assert "no course here" in cli("learn", "list").errors
     assert "No such command 'nonsense'" in cli("nonsense").errors
     assert "No such command 'nonsense'" in cli("learn", "nonsense").errors
