@@ -4,16 +4,20 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
+import jaxtyping
 import numpy as np
 import pytest
 from beartype.roar import BeartypeCallHintViolation
-from jaxtyping import Float, TypeCheckError, jaxtyped
+from jaxtyping import AbstractDtype, Float, TypeCheckError, jaxtyped
 
 from handgrad.layers import Array, linear_forward
 
 from .shapes import SOURCE, modules_with_shapes, once
+
+KINDS = {name for name, x in vars(jaxtyping).items() if inspect.isclass(x) and issubclass(x, AbstractDtype)}
 
 
 @pytest.mark.parametrize("module", modules_with_shapes())
@@ -26,10 +30,20 @@ def test_every_function_of_a_module_with_shapes_in_its_signatures_is_enforced(mo
     assert [x.__qualname__ for x in own if x is inspect.unwrap(x)] == []
 
 
-def test_no_other_module_has_shapes() -> None:
-    """By another way of importing them, which would not be seen."""
-    known = {SOURCE / f"{module.replace('.', '/')}.py" for module in modules_with_shapes()}
-    assert known == {path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text(encoding="utf-8")}
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_shapes_are_imported_in_one_form_only(path: Path) -> None:
+    """By another, from another module, or through another name, they would not be seen."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imports = [
+        x for x in ast.walk(tree) if isinstance(x, ast.Import | ast.ImportFrom) and "jaxtyping" in ast.unparse(x)
+    ]
+    known = ".".join(path.relative_to(SOURCE).with_suffix("").parts) in modules_with_shapes()
+    assert len(imports) == known
+    names = [alias.name for x in imports for alias in x.names]
+    assert [ast.unparse(x) for x in imports] == [f"from jaxtyping import {', '.join(names)}"] * known
+    assert {x.id for x in ast.walk(tree) if isinstance(x, ast.Name)} & KINDS == set(names)
+    named = [x.value for x in ast.walk(tree) if isinstance(x, ast.Assign)]
+    assert not [x for x in named if isinstance(x, ast.Subscript) and ast.unparse(x.value) in names]
 
 
 @pytest.mark.parametrize("module", modules_with_shapes())

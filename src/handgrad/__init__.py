@@ -8,6 +8,7 @@ The forward/backward pairs are in `handgrad.layers`, their proof in `handgrad.pr
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ if not TYPE_CHECKING:  # a type checker would take it for a promise that every n
             value = version("handgrad")
         elif name in _MODULES:
             value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
-        elif name in __all__:
+        elif not name.startswith("_") and find_spec(f"{__name__}.{name}"):
             value = import_module(f".{name}", __name__)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -38,6 +38,11 @@ def meant(name: str, names: Collection[str], otherwise: str = "") -> str:
     return f"did you mean {near}?" if near else otherwise or f"there are {', '.join(names)}"
 
 
+def installing(extra: str) -> str:
+    """The command that installs what an extra brings."""
+    return f"python3 -m pip install 'handgrad[{extra}]'"
+
+
 class HandgradError(Exception):
     """Input that cannot be used: a file, a field, an option, a text. Several arguments are several problems."""
 

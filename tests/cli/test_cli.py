@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import handgrad
+from handgrad.cli import app
 from handgrad.layers import Array
 from handgrad.layers.arrays import row_means
 from handgrad.model import Model, ModelConfig, Tokenizer, initial_parameters
@@ -262,6 +263,13 @@ def test_a_typo_is_told_what_was_probably_meant(cli: Cli, arguments: list[str], 
     result = cli(*arguments)
     assert (result.status, result.output) == (2, "")
     assert hint in result.errors
+
+
+@pytest.mark.parametrize("command", app.STRAYS)
+def test_where_a_stray_argument_belongs_is_told(command: str, cli: Cli) -> None:
+    result = cli(command, "run", "stray")
+    assert (result.status, result.output) == (2, "")
+    assert app.STRAYS[command] in result.errors
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(cli: Cli, text: Path) -> None:

@@ -1,5 +1,6 @@
 """What is common to the commands on a run."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from handgrad.cli import app
 from handgrad.training import newest_run
 
 from .conftest import Cli, line
@@ -44,19 +46,34 @@ def test_a_pipe_that_is_closed_early_is_no_traceback(finished: Path) -> None:
     assert "Exception" not in errors
 
 
-def test_the_help_of_every_command_names_its_options(cli: Cli) -> None:
-    for command, options in {
-        "train": (
-            *("--data", "--glob", "--tokenizer", "--vocabulary", "--preset", "--config", "--set", "--fields"),
-            *("--steps", "--seed", "--out", "--resume", "--minutes"),
-        ),
-        "generate": ("--prompt", "--tokens", "--stop", "--temperature", "--top-k", "--top-p", "--seed"),
-        "evaluate": ("--data", "--glob"),
-        "info": (),
-        "watch": ("--every", "--once"),
-    }.items():
-        result = cli(command, "--help")
-        assert result.status == 0
-        assert f"Usage: handgrad {command}" in result.output
-        for option in options:
-            assert option in result.output
+OPTIONS = {
+    "check": "--layer --seed --against --mutations",
+    "trace": "--text --preset --out --dtype --seed",
+    "explore": "--preset --text --html --port --browser --no-browser --seed",
+    "kit": "--layers --seed",
+    "compare": "--dtype --map",
+    "train": "--data --glob --tokenizer --vocabulary --preset --config --set --fields --steps --seed --shards "
+    "--threads --init --out --resume --minutes",
+    "watch": "--every --once",
+    "generate": "--prompt --tokens --stop --temperature --top-k --top-p --seed",
+    "evaluate": "--data --glob",
+    "info": "",
+    "export": "--out --dtype",
+    "doctor": "--json",
+    "data": "prepare check",
+    "learn": "start check watch hint solution list reset train grade",
+}
+"""What the help of each command lists: its options, or its own commands."""
+
+
+def test_every_command_has_a_help_that_is_tried() -> None:
+    assert list(OPTIONS) == list(app.COMMANDS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_help_of_a_command_names_all_that_it_takes(command: str, cli: Cli) -> None:
+    result = cli(command, "--help")
+    assert (result.status, result.errors) == (0, "")
+    assert f"Usage: handgrad {command}" in result.output
+    names = re.findall(r"^│ [* ]{0,3}(--[a-z-]+|[a-z]+) +(--[a-z-]+)?", result.output, re.MULTILINE)
+    assert {name for pair in names for name in pair} - {"--help", ""} == set(OPTIONS[command].split())

@@ -1,7 +1,9 @@
 """handgrad doctor: what is there, what is missing, and that what is broken is found."""
 
 import json
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,12 +48,14 @@ def test_it_shows_versions_extras_and_checks(cli: Cli, monkeypatch: pytest.Monke
     assert "exact in float32 and float64" in result.output
     assert "from the complex step" in result.output
     assert result.output.endswith("all 3 checks are good\n")
+    assert sys.executable not in result.output  # it is for a public report
 
 
 def test_as_json(cli: Cli) -> None:
     report = json.loads(cli("doctor", "--json").output)
     assert report["numpy"] == np.__version__
     assert [check["passed"] for check in report["checks"]] == [True] * 3
+    assert report["paths"]["python"] == sys.executable
     assert report["extras"]["explore"].keys() == {"latex2mathml", "starlette", "uvicorn"}
 
 
@@ -75,7 +79,7 @@ def test_what_handgrad_needs_and_is_old_or_missing_ends_it_with_1(cli: Cli, monk
     monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, version(name)))
     result = cli("doctor")
     assert result.status == 1
-    assert "numpy 1.26.4 (at least 2.0 is needed), rich is missing" in result.output
+    assert "numpy 1.26.4 (>=2.0 is needed), rich is missing" in result.output
     assert result.output.endswith("1 of 3 checks failed\n")
 
 
@@ -114,12 +118,63 @@ def test_fewer_threads_than_cores_are_a_warning(cli: Cli, monkeypatch: pytest.Mo
 
 def test_no_known_blas_and_no_docstrings_are_warnings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_blas", list)
-    monkeypatch.setattr(doctor, "sys", SimpleNamespace(flags=SimpleNamespace(optimize=2), executable="", platform=""))
+    monkeypatch.setattr(doctor, "sys", SimpleNamespace(flags=SimpleNamespace(optimize=2), executable=""))
     warnings = json.loads(cli("doctor", "--json").output)["warnings"]
     assert [warning.split(" (")[0] for warning in warnings] == [
         "threads of this BLAS cannot be held to one a shard, so those of training may get in each other's way",
         "python -OO",
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "met"),
+    [
+        ("2.4.1", True),
+        ("2.0", True),
+        ("10.0+cpu", True),
+        ("2.1rc1", True),
+        ("2.0rc1", False),
+        ("1.99", False),
+        ("?", False),
+    ],
+)
+def test_versions_are_compared_as_versions(version: str, met: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        metadata, "requires", lambda _: ["numpy>=2.0; python_version > '3'", "rich; sys_platform == 'x'"]
+    )
+    monkeypatch.setattr(doctor, "_version", lambda name: {"numpy": version}.get(name))
+    assert (cli("doctor").status == 0) is met
+
+
+def test_handgrad_that_is_not_installed_is_a_failed_check(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    monkeypatch.setattr(metadata, "version", missing)
+    result = cli("doctor")
+    assert (result.status, result.errors) == (1, "")
+    assert "unknown, since handgrad is not installed" in result.output
+    assert result.output.endswith("1 of 3 checks failed\n")
+
+
+@pytest.mark.parametrize("name", ["numpy", "threadpoolctl", "ml_dtypes"])
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_what_is_there_but_cannot_be_imported_is_a_failed_check(
+    name: str, error: type[Exception], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def find_spec(self, asked: str, path: object, target: object = None) -> None:
+            if asked == name:
+                raise error("\nno libgfortran\nand much more")
+
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    result = cli("doctor")
+    assert result.status == 1
+    assert f"cannot be imported ({error.__name__}: no libgfortran)" in result.output
+    assert ("NumPy or threadpoolctl cannot be imported" in result.output) is (name != "ml_dtypes")
+    assert "threads of this BLAS cannot be held" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -140,14 +195,16 @@ def test_an_mpiexec_of_another_mpi_is_a_warning(
     monkeypatch.setattr(doctor, "_version", lambda _: "99")
     monkeypatch.setattr("shutil.which", lambda _: "/opt/mpiexec")
     warnings = json.loads(cli("doctor", "--json").output)["warnings"]
-    assert warnings == (
-        []
-        if fits
-        else ["/opt/mpiexec belongs to another MPI than mpi4py's: each of its processes would train by itself"]
-    )
+    other = "the mpiexec on the path belongs to another MPI than mpi4py's: each of its processes would train alone"
+    assert warnings == ([] if fits else [other])
 
 
 def test_an_mpi_that_cannot_be_used_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "ASK_MPI", "import sys; sys.exit('no libmpi')")
     monkeypatch.setattr(doctor, "_version", lambda _: "99")
-    assert json.loads(cli("doctor", "--json").output)["mpi"] == "mpi4py 99, but no MPI that it can use"
+    assert json.loads(cli("doctor", "--json").output)["mpi"] == "no MPI that it can use, mpi4py 99"
+
+
+def test_a_name_that_is_not_utf_8_is_told_as_well_as_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; sys.stdout.buffer.write(b'caf\\xe9 MPI\\n')"
+    assert doctor._told(sys.executable, "-c", code) == "caf\ufffd MPI"

@@ -171,6 +171,9 @@ def test_an_option_that_would_change_nothing_is_refused(cli: Cli, trained: Path)
     assert refusal(cli("trace", trained, "--text", "the", "--seed", "0")).startswith("--seed: the weights of trained ")
     tiny = ("explore", "--preset", "tiny", "--text", "abc")
     assert refusal(cli(*tiny, "--html", "page.html", "--port", "80")) == "--port: not with --html, which serves nothing"
+    for option in ("--browser", "--no-browser"):
+        said = refusal(cli(*tiny, "--html", "page.html", option))
+        assert said == f"{option}: not with --html, which opens nothing"
     Path("runs").mkdir()
     trained.rename("runs/1")
     assert refusal(cli("explore", "--seed", "3")).startswith("--seed: the weights of runs/1 are there; ")

@@ -7,7 +7,7 @@ import pytest
 
 import handgrad
 
-from .conftest import Cli, Result
+from .conftest import Cli, Result, line
 
 
 def test_a_prompt_is_gone_on_with_and_the_seed_decides_how(cli: Cli, trained: Path) -> None:
@@ -62,3 +62,12 @@ def test_a_stop_ends_the_text_before_it(stops: list[str], expected: list[str], c
 def test_a_stop_in_the_prompt_is_not_one(cli: Cli, trained: Path) -> None:
     result = cli("generate", trained, "--prompt", "the", "--stop", "the", "--tokens", 5, "--seed", 1)
     assert result.output.startswith("the")
+
+
+@pytest.mark.parametrize("option", ["--seed", "--top-k", "--top-p"])
+def test_nothing_is_drawn_at_temperature_0(option: str, cli: Cli, trained: Path) -> None:
+    message = f"{option}: not with --temperature 0, which draws nothing"
+    assert line(cli("generate", trained, "--temperature", 0, option, "1")) == message
+    assert cli("generate", trained, "--temperature", 1, option, "1").status == 0
+    texts = {cli("generate", trained, "--temperature", 0).output for _ in range(2)}
+    assert len(texts) == 1

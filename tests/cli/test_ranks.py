@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from handgrad.errors import HandgradError
-from handgrad.training import is_being_trained, join, launched_rank
+from handgrad.machine import launched_rank
+from handgrad.training import is_being_trained, join
 
 from ..training.ranks import PATIENCE, needs_mpi, run_ranks, start_ranks
 from .conftest import SMALL, TINY, Cli
@@ -156,7 +157,7 @@ def test_under_mpiexec_without_mpi4py_the_extra_is_named(variable: str, monkeypa
     assert launched_rank() == 1
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(
-        HandgradError, match=r"^started by mpiexec, but without MPI: .*; pip install 'handgrad\[mpi\]'$"
+        HandgradError, match=r"^started by mpiexec, but without MPI: .*; python3 -m pip install 'handgrad\[mpi\]'$"
     ):
         join()
 

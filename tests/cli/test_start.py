@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.main import get_command
 
 import handgrad
@@ -67,6 +66,8 @@ def test_the_package_imports_what_is_asked_for() -> None:
         "handgrad.HandgradError": "False False",
         "handgrad.layers.linear_forward": "True False",
         "handgrad.trace": "True True",
+        "handgrad.errors, handgrad.settings": "False False",
+        "handgrad.model.Model, handgrad.explorer, handgrad.learn": "True True",
         "exec('from handgrad import *'); layers, load, trace": "True True",
     }.items():
         assert subprocess.check_output([sys.executable, "-c", code.format(asked)], text=True).strip() == expected
@@ -76,8 +77,9 @@ def test_the_package_has_all_that_it_lists() -> None:
     assert {*handgrad.__all__, "__version__"} <= set(dir(handgrad))
     for name in handgrad.__all__:
         assert getattr(handgrad, name) is not None
-    with pytest.raises(AttributeError, match="'handgrad' has no attribute 'nonsense'"):
-        handgrad.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    for name in ("nonsense", "__main__"):
+        with pytest.raises(AttributeError, match=f"'handgrad' has no attribute '{name}'"):
+            getattr(handgrad, name)
 
 
 def test_a_type_checker_is_told_of_the_same_names() -> None:
@@ -119,7 +121,7 @@ main()
 
 
 def test_ctrl_c_is_heard_as_before_when_all_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
-    from handgrad.cli.lazy import quiet_imports
+    from handgrad.cli import quiet_imports
 
     with quiet_imports():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -133,7 +135,8 @@ def test_ctrl_c_is_heard_as_before_when_all_is_imported(capsys: pytest.CaptureFi
         signal.signal(signal.SIGINT, previous)
 
 
-def test_an_app_of_commands_calls_the_one_that_is_named(cli: Any) -> None:
-    assert isinstance(app.app, typer.Typer)
+def test_a_name_calls_its_command_and_no_other_is_one(cli: Any) -> None:
+    assert cli("info", "nowhere").errors == "handgrad: nowhere: no such folder\n"
+    assert "no course here" in cli("learn", "list").errors
     assert "No such command 'nonsense'" in cli("nonsense").errors
     assert "No such command 'nonsense'" in cli("learn", "nonsense").errors

@@ -36,6 +36,10 @@ def test_a_complete_run_is_told_in_lines(cli: Cli, trained: Path) -> None:
         assert re.fullmatch(r"complete: 30 steps in 0:00:\d\d", last)
 
 
+def test_one_look_has_no_seconds_to_the_next(cli: Cli, trained: Path) -> None:
+    assert line(cli("watch", trained, "--once", "--every", "2")) == "--every: not with --once, which looks once"
+
+
 def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(cli: Cli, trained: Path) -> None:
     interrupt(trained, 14)
     result = cli("watch", trained)

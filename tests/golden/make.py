@@ -1,6 +1,6 @@
 """Make the golden files: for every case of `all_cases` its inputs, and what PyTorch's autograd makes of them.
 
-    python3 -m pip install '.[parity]' && python3 tests/golden/make.py
+    python3 -m pip install 'handgrad[parity]' && python3 tests/golden/make.py
 
 writes `NAME.safetensors` beside this file, all values in float64 or int64: `inputs/`, `settings/` (0-d), `cotangents/`
 (random, for the output), `outputs/`, `gradients/`. No output and no gradient is handgrad's own, so that the tests hold

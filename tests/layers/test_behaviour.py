@@ -34,6 +34,18 @@ def test_silu_has_no_overflow_in_complex_numbers() -> None:
     np.testing.assert_allclose(y.imag / 1e-30, [0, 0, 0.5, 1, 1], atol=1e-14)
 
 
+@pytest.mark.parametrize("layer", ["gelu", "silu"])
+def test_an_array_of_no_axes_is_an_array(layer: str) -> None:
+    forward, backward = getattr(layers, f"{layer}_forward"), getattr(layers, f"{layer}_backward")
+    x = normal(3)
+    y, cache = forward(x)
+    dx = backward(x, cache)
+    for n in range(3):
+        y_n, cache_n = forward(np.asarray(x[n]))
+        np.testing.assert_allclose(y_n, y[n], rtol=1e-15)
+        np.testing.assert_allclose(backward(np.asarray(x[n]), cache_n), dx[n], rtol=1e-15)
+
+
 def test_silu_is_accurate_to_its_own_size_far_to_the_left() -> None:
     x = -np.array([1.0, 15, 30, 100, 600])
     y, _ = layers.silu_forward(x)

@@ -65,8 +65,8 @@ def test_a_recipe_does_not_write_into_what_it_is_made_from() -> None:
     [
         ({"widht": 3}, "widht: unknown field; did you mean width? (value 3)"),
         ({"learning-rate": 0.1}, "learning-rate: unknown field; did you mean learning_rate? (value 0.1)"),
-        ({"qqq": "x"}, "qqq: unknown field; the fields are layers, heads, width, "),
-        ({"": 1}, ": unknown field; the fields are layers, "),
+        ({"qqq": "x"}, "qqq: unknown field (value 'x'); the fields are layers, heads, width, "),
+        ({"": 1}, ": unknown field (value 1); the fields are layers, "),
         ({"dropout": 0.1}, "dropout: there is none: few passes over the text leave a small model nothing to overfit"),
         ({"vocabulary": 500}, "vocabulary: 500, but a tokenizer of chars has its own size"),
         ({"vocabulary": 256, "tokenizer": "bytes"}, "vocabulary: 256, but a tokenizer of bytes has its own size"),
@@ -91,7 +91,7 @@ def test_a_recipe_does_not_write_into_what_it_is_made_from() -> None:
         ({"beta_1": 1}, "beta_1: 1 is not a number of at least 0 and below 1"),
         ({"clip": [1]}, "clip: [1] is not a number above 0"),
         ({"weight_decay": {"all": 1}}, "weight_decay: {'all': 1} is not a number of at least 0"),
-        ({"model": {"width": 64}}, "model: unknown field; "),
+        ({"model": {"width": 64}}, "model: unknown field (value {'width': 64}); "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -100,6 +100,17 @@ def test_what_is_wrong_with_a_field_is_said_by_its_name(fields: dict[str, Any], 
         make_recipe(fields)
     assert str(raised.value).startswith(message)
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_wrong_with_several_fields_is_said_of_each() -> None:
+    """Whichever of the records they belong to; and the fields that there are once, at the end."""
+    wrong = {"qqq": 1, "steps": 0, "zzz": 2, "vocabulary": 9, "width": "a", "widht": 3, "heads": 0, "dropout": 0.1}
+    with pytest.raises(ConfigError) as raised:
+        make_recipe(wrong)
+    told = [problem.partition(":")[0] for problem in raised.value.args]
+    assert told == ["heads", "width", "vocabulary", "steps", "qqq", "zzz", "widht", "dropout"]
+    assert str(raised.value).count("the fields are") == 1
+    assert str(raised.value).endswith(f"(value 0.1); the fields are {', '.join(field_meanings())}")
 
 
 def test_without_a_preset_the_fields_have_their_defaults() -> None:

@@ -4,11 +4,16 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from ..errors import HandgradError, as_told
 from ..machine import launched_rank
-from .lazy import INTERRUPTED, quiet_imports
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell has it."""
 
 
 def main() -> None:
@@ -34,6 +39,27 @@ def main() -> None:
         assert told is not None
         print(f"handgrad: {told[0]}", file=sys.stderr)
         sys.exit(told[1])
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Ctrl-C within ends the process at once, and says nothing.
+
+    As an exception it would come out of the midst of some library; and in a callback of the import system Python prints
+    it, and goes on.
+    """
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        os._exit(INTERRUPTED)  # nothing was written yet
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _flush() -> None:

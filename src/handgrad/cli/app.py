@@ -5,13 +5,12 @@ from typing import Annotated
 import typer
 
 from ..machine import keep_freed_memory, launched_rank
-from .lazy import lazy_app
+from .lazy import LazyGroup
 
 STRAYS = {
     "train": "a text is given by --data",
     "evaluate": "a text is given by --data",
     "generate": "the text to go on from is given by --prompt",
-    "trace": "a text is given by --text",
     "explore": "a text is given by --text",
 }
 """What to say where a command has more arguments than it takes."""
@@ -34,16 +33,23 @@ COMMANDS = {
     "learn": "Write each backward yourself: a course of graded exercises, from the chain rule to a GPT.",
 }
 
-app = lazy_app(
-    __package__,
-    COMMANDS,
-    STRAYS,
+
+class Commands(LazyGroup):
+    package = __package__
+    lines = COMMANDS
+    strays = STRAYS
+
+
+app = typer.Typer(
+    cls=Commands,
     name="handgrad",
     help="A GPT whose every gradient is written by hand in NumPy, and proved.",
     epilog="Start with `handgrad check`, then `handgrad train`; to learn, `handgrad learn start DIR`. "
     "Where something is slow, wrong or missing: `handgrad doctor`. Exit status: "
     "0 good; 1 a check failed, or the run did; 2 input that cannot be used.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
 )
 
 

@@ -39,7 +39,7 @@ def check(
         Path | None,
         typer.Argument(
             metavar="RUN",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             help="A run's folder, or a Hugging Face one: prove the gradients of that model, at its own weights. "
             "Without it: those of every layer and of small models of every family.",
         ),

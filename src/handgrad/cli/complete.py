@@ -8,11 +8,20 @@ from pathlib import Path
 
 
 def runs(typed: str) -> list[str]:
+    """The runs in runs/."""
+    return _beginning([path.as_posix() for path in _runs()], typed)
+
+
+def models(typed: str) -> list[str]:
     """The runs in runs/; of one that is named already, its models too."""
-    found = sorted(path.parent for path in Path("runs").glob("*/training.json"))
+    found = _runs()
     for run in [run for run in found if typed.startswith(f"{run.as_posix()}/")]:
         found += sorted({path.parent for path in run.rglob("config.json")} - {run})
     return _beginning([path.as_posix() for path in found], typed)
+
+
+def _runs() -> list[Path]:
+    return sorted(path.parent for path in Path("runs").glob("*/training.json"))
 
 
 def presets(typed: str) -> list[str]:

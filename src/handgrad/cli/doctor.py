@@ -3,17 +3,19 @@
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion
 from rich.table import Table
 
+from ..errors import installing
 from ..machine import cores, memory_size
 from .terminal import PIPE_WIDTH, make_room, plain_console
 
@@ -28,24 +30,28 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
 """The variables that hold a BLAS to so many threads."""
 PATIENCE = 30
 """Seconds that MPI has to say its name."""
+NO_BLAS = "NumPy or threadpoolctl cannot be imported"
 ASK_MPI = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())"
 
 
-class Requirement(NamedTuple):
-    """A package that is wanted, at least in this version, and the one that is there."""
+class Package(NamedTuple):
+    """One that is wanted, by handgrad itself or by an extra of it, and the version that is there."""
 
-    name: str
-    at_least: str
+    wanted: Requirement
+    extra: str
     version: str | None
 
     @property
     def met(self) -> bool:
-        return self.version is not None and _numbers(self.version) >= _numbers(self.at_least)
+        try:
+            return self.version is not None and self.wanted.specifier.contains(self.version, prereleases=True)
+        except InvalidVersion:
+            return False
 
     def __str__(self) -> str:
         if self.version is None:
-            return f"{self.name} is missing"
-        return f"{self.name} {self.version}" + ("" if self.met else f" (at least {self.at_least} is needed)")
+            return f"{self.wanted.name} is missing"
+        return f"{self.wanted.name} {self.version}" + ("" if self.met else f" ({self.wanted.specifier} is needed)")
 
 
 class Check(NamedTuple):
@@ -62,33 +68,38 @@ def doctor(
     Warnings tell what costs speed. Ends with status 1 where a check fails: a product of matrices that is not exact, a
     gradient that is not what the complex step says, a package that handgrad needs and that is missing or too old.
     """
-    checks = list(_checks())
+    packages = _packages()
+    checks = list(_checks(packages))
+    blas = _blas()
+    mpi4py = _version("mpi4py")
+    mpi = _mpi() if mpi4py else ""
+    mpiexec = shutil.which("mpiexec")
     report = {
-        "handgrad": metadata.version("handgrad"),
-        "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
+        "handgrad": _version("handgrad") or "not installed",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": platform.platform(),
         "processors": f"{cores()} of {os.cpu_count()}",
         "memory": f"{size / 1e9:.1f} GB" if (size := memory_size()) else "unknown",
         "numpy": _version("numpy") or "missing",
-        "blas": "; ".join(map(_in_words, _blas())) or "unknown to threadpoolctl",
-        "mpi": _mpi(),
-        "mpiexec": shutil.which("mpiexec") or "not on the path",
+        "blas": "; ".join(map(_in_words, blas)) or "unknown to threadpoolctl" if blas is not None else NO_BLAS,
+        "mpi": f"{mpi or 'no MPI that it can use'}, mpi4py {mpi4py}" if mpi4py else "mpi4py is missing",
+        "mpiexec": "on the path" if mpiexec else "not on the path",
     }
-    extras = {extra: [each for each, of in _requirements() if of == extra] for extra in GIVES}
-    warnings = list(_warnings(report))
+    extras = {extra: [each for each in packages if each.extra == extra] for extra in GIVES} if packages else {}
+    warnings = list(_warnings(blas, mpi, mpiexec))
     good = all(check.passed for check in checks)
     if as_json:
-        told = {extra: {each.name: each.version for each in wanted} for extra, wanted in extras.items()}
+        paths = {"python": sys.executable, "mpiexec": mpiexec}
+        told = {extra: {each.wanted.name: each.version for each in wanted} for extra, wanted in extras.items()}
         found = [check._asdict() for check in checks]
-        print(json.dumps({**report, "extras": told, "checks": found, "warnings": warnings}, indent=2))
+        whole = {**report, "paths": paths, "extras": told, "checks": found, "warnings": warnings}
+        print(json.dumps(whole, indent=2))
     else:
         _show(report, extras, checks, warnings)
     raise typer.Exit(0 if good else 1)
 
 
-def _show(
-    report: dict[str, str], extras: dict[str, list[Requirement]], checks: list[Check], warnings: list[str]
-) -> None:
+def _show(report: dict[str, str], extras: dict[str, list[Package]], checks: list[Check], warnings: list[str]) -> None:
     console = plain_console()
     make_room(console, pipe=PIPE_WIDTH)
     table = Table.grid("", "", padding=(0, 2))
@@ -102,8 +113,9 @@ def _show(
         packages = ", ".join(str(each) for each in wanted if there or not each.met)
         table.add_row(extra, f"{GIVES[extra]}: {packages}")
         if not there:
-            table.add_row("", f"python3 -m pip install 'handgrad[{extra}]'")
-    console.print(table, "")
+            table.add_row("", installing(extra))
+    if extras:
+        console.print(table, "")
     table = Table("check", "", "", box=None, header_style="bold", pad_edge=False)
     for check in checks:
         table.add_row(check.name, check.found, "good" if check.passed else "WRONG", style="" if check.passed else "red")
@@ -114,15 +126,33 @@ def _show(
     console.print(f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks are good")
 
 
-def _checks() -> Iterator[Check]:
+def _checks(packages: list[Package]) -> Iterator[Check]:
     """Packages, products and a gradient. What cannot even be computed is a check that fails."""
-    unmet = [each for each, extra in _requirements() if not extra and not each.met]
-    yield Check("packages that handgrad needs", ", ".join(map(str, unmet)) or "all there", not unmet)
+    wrong = list(filter(None, map(_fault, packages))) if packages else ["unknown, since handgrad is not installed"]
+    yield Check("packages that handgrad needs", ", ".join(wrong) or "all there", not wrong)
     for name, check in (("product of matrices", _product), ("gradient of a block", _gradient)):
         try:
             yield Check(name, *check())
         except Exception as error:  # whatever is broken, that is what was asked for
-            yield Check(name, f"{type(error).__name__}: {error}", False)
+            yield Check(name, _named(error), False)
+
+
+def _fault(package: Package) -> str | None:
+    """What is wrong with a package, where handgrad cannot do without it."""
+    if package.extra:
+        return None
+    if not package.met:
+        return str(package)
+    try:
+        import_module(package.wanted.name.replace("-", "_"))
+    except Exception as error:  # a library of the system may be missing, or another package too old
+        return f"{package} cannot be imported ({_named(error)})"
+    return None
+
+
+def _named(error: Exception) -> str:
+    """An error's kind, and the first line of what it says: NumPy's own says much."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _product() -> tuple[str, bool]:
@@ -143,16 +173,18 @@ def _gradient() -> tuple[str, bool]:
     return f"off by {worst.error:.1e} ({worst.tensor}) from the complex step, bar {BAR:.0e}", worst.passed
 
 
-def _requirements() -> Iterator[tuple[Requirement, str]]:
-    """What handgrad's own metadata list, with the extra that wants it; those for other systems are left out."""
-    for line in metadata.requires("handgrad") or []:
-        wanted, _, marker = line.partition(";")
-        name = re.match(r"[\w.-]+", wanted)
-        at_least = re.search(r">=\s*([\d.]+)", wanted)
-        extra = re.search(r"extra == ['\"](\w+)['\"]", marker)
-        if name and not (sys.platform == "win32" and "sys_platform != " in marker):
-            found = Requirement(name[0], at_least[1] if at_least else "0", _version(name[0]))
-            yield found, extra[1] if extra else ""
+def _packages() -> list[Package]:
+    """What handgrad's own metadata list for this system; nothing where there are none, as for a source on the path."""
+    try:
+        lines = metadata.requires("handgrad") or []
+    except metadata.PackageNotFoundError:
+        return []
+    found = []
+    for wanted in map(Requirement, lines):
+        by = (extra for extra in ("", *GIVES) if wanted.marker is None or wanted.marker.evaluate({"extra": extra}))
+        if (extra := next(by, None)) is not None:
+            found.append(Package(wanted, extra, _version(wanted.name)))
+    return found
 
 
 def _version(package: str) -> str | None:
@@ -162,20 +194,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """To compare by: what comes after the numbers (rc1, +cpu) says nothing of what is needed."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, found[0].split("."))) if found else ()
-
-
-def _blas() -> list[dict[str, Any]]:
-    """What threadpoolctl knows of the BLAS that NumPy has loaded."""
+def _blas() -> list[dict[str, Any]] | None:
+    """What threadpoolctl knows of the BLAS that NumPy has loaded; None where one of the two cannot be imported."""
     try:
         import numpy  # noqa: F401 - which loads it
         from threadpoolctl import threadpool_info
-    except ImportError:
-        return []
-    return [found for found in threadpool_info() if found["user_api"] == "blas"]
+
+        return [found for found in threadpool_info() if found["user_api"] == "blas"]
+    except Exception:  # what is wrong is told by the checks
+        return None
 
 
 def _in_words(blas: dict[str, Any]) -> str:
@@ -186,46 +213,37 @@ def _in_words(blas: dict[str, Any]) -> str:
 
 def _mpi() -> str:
     """MPI's name for itself, asked in a process of its own: one that does not fit may end the process that asks."""
-    version = _version("mpi4py")
-    if version is None:
-        return "mpi4py is missing"
-    name = _told(sys.executable, "-c", ASK_MPI)
-    return (
-        f"{name.split(',')[0].replace(' Version:', '')}, mpi4py {version}"
-        if name
-        else f"mpi4py {version}, but no MPI that it can use"
-    )
+    return _told(sys.executable, "-c", ASK_MPI).split(",")[0].replace(" Version:", "")
 
 
 def _told(*command: str) -> str:
     """The first line that a command prints; empty where it fails or does not answer."""
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        asked = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return " ".join(asked.stdout.strip().partition("\n")[0].strip("\0").split())
+    return " ".join(asked.stdout.decode(errors="replace").strip().partition("\n")[0].strip("\0").split())
 
 
-def _warnings(report: dict[str, str]) -> Iterator[str]:
+def _warnings(blas: list[dict[str, Any]] | None, mpi: str, mpiexec: str | None) -> Iterator[str]:
     """What costs speed, or a command."""
-    for blas in _blas():
-        if blas["num_threads"] < cores():
+    for each in blas or []:
+        if each["num_threads"] < cores():
             why = " ".join(f"{name}={os.environ[name]}" for name in THREADS if name in os.environ)
             yield (
-                f"{blas['internal_api']} uses {blas['num_threads']} of {cores()} cores{f' ({why})' if why else ''}: "
+                f"{each['internal_api']} uses {each['num_threads']} of {cores()} cores{f' ({why})' if why else ''}: "
                 "generate and check are slower; training has threads of its own"
             )
-    if report["blas"].startswith("unknown"):
+    if blas == []:
         yield "threads of this BLAS cannot be held to one a shard, so those of training may get in each other's way"
     if sys.flags.optimize >= 2:
         yield "python -OO (or PYTHONOPTIMIZE=2) strips the docstrings: no formulas, so no trace and no explore"
-    if not report["mpi"].startswith("mpi4py") and (other := _other_mpi(report["mpi"])):
-        yield f"{other} belongs to another MPI than mpi4py's: each of its processes would train by itself"
+    if mpi and mpiexec and _is_of_another_mpi(mpiexec, mpi):
+        yield "the mpiexec on the path belongs to another MPI than mpi4py's: each of its processes would train alone"
 
 
-def _other_mpi(mpi: str) -> str | None:
-    """The mpiexec on the path, where it is not of mpi4py's kind of MPI."""
-    mpiexec = shutil.which("mpiexec")
-    told = _told(mpiexec, "--version") if mpiexec else ""
+def _is_of_another_mpi(mpiexec: str, mpi: str) -> bool:
+    """Whether a launcher is not of this kind of MPI; where it does not tell its name, it is taken to be."""
+    told = _told(mpiexec, "--version")
     is_open = "Open MPI" in told or "OpenRTE" in told
-    return mpiexec if told and is_open != ("Open MPI" in mpi) else None
+    return bool(told) and is_open != ("Open MPI" in mpi)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HandgradError
+from ..errors import HandgradError, installing
 from ..files import require_place
 from ..training import PRESETS, newest_run
 from . import complete
@@ -21,7 +21,7 @@ def explore(
         Path | None,
         typer.Argument(
             metavar="RUN",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             help="A run's folder, or a Hugging Face folder; without one, the newest run in runs/, or a fresh model.",
         ),
     ] = None,
@@ -48,7 +48,7 @@ def explore(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Of the server; without it, any that is free.")
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    browser: Annotated[bool | None, typer.Option(help="Open the page in a browser.  [default: browser]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides the weights of a fresh model.  [default: 0]")] = None,
 ) -> None:
     """See a forward and a backward pass of a model on a text, every number of it.
@@ -63,14 +63,14 @@ def explore(
     if html is not None:
         if port is not None:
             raise HandgradError("--port: not with --html, which serves nothing")
+        if browser is not None:
+            raise HandgradError(f"--{'' if browser else 'no-'}browser: not with --html, which opens nothing")
         require_place(html)
     try:
         from ..explorer import Explorer, Shelf, shelf_of, write_page
         from ..explorer.server import address_of, listen, new_token, server_of
     except ModuleNotFoundError as error:
-        raise HandgradError(
-            f"{error.name} is missing, which the explorer needs: python3 -m pip install 'handgrad[explore]'"
-        ) from None
+        raise HandgradError(f"{error.name} is missing, which the explorer needs: {installing('explore')}") from None
     run = run or (None if preset else newest_run())
     if run is not None:
         if seed is not None:
@@ -93,7 +93,7 @@ def explore(
     listener, token = listen(port or 0), new_token()
     address = address_of(listener, token)
     print(f"{shelf.title}\n{address}\nCtrl-C ends it", flush=True)
-    if browser:  # in a thread: some do not come back before they have the page
+    if browser is not False:  # in a thread: some do not come back before they have the page
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     with suppress(KeyboardInterrupt):  # which the server raises again, once all is put in order
         server_of(explorer, listener, token).run(sockets=[listener])

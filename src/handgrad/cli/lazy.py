@@ -1,83 +1,56 @@
 """Commands whose modules are imported when they are called, and not for a list of them: NumPy alone takes longer."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import import_module
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import typer
+import typer
+from typer.core import TyperCommand, TyperGroup
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as a shell has it."""
+from . import quiet_imports
 
 
-@contextmanager
-def quiet_imports() -> Iterator[None]:
-    """Ctrl-C within ends the process at once, and says nothing.
+class Command(TyperCommand):
+    """A command that says where a stray argument belongs."""
 
-    As an exception it would come out of the midst of some library; and in a callback of the import system Python prints
-    it, and goes on.
-    """
+    stray = ""
+    """What to say of one; without it, what Click says."""
 
-    def end(signum: int, frame: FrameType | None) -> None:
-        os._exit(INTERRUPTED)  # nothing was written yet
-
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.allow_extra_args = bool(self.stray)  # and they come back
+        extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            ctx.fail(f"unexpected extra argument ({' '.join(extra)}); {self.stray}")
+        return extra
 
 
-def lazy_app(
-    package: str, commands: Mapping[str, str], strays: Mapping[str, str] | None = None, **options: Any
-) -> "typer.Typer":
-    """An app of these commands, by name, with the line that lists each: the first paragraph of its own help. The module
-    of the same name in the package has the command, a function of that name or an `app`.
+class LazyGroup(TyperGroup):
+    """A group of the commands in a package: the module of a command's name has a function of that name, or an `app`."""
 
-    strays: of a command, what to say where it is given more arguments than it takes.
-    """
-    import typer
-    from typer.core import TyperGroup
+    package = ""
+    lines: Mapping[str, str] = {}
+    """The commands, each with the line that lists it: the first paragraph of its own help."""
+    strays: Mapping[str, str] = {}
+    """Of a command, what to say where it is given more arguments than it takes."""
 
-    def load(name: str) -> Any:
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name, line in self.lines.items():
+            self.add_command(TyperCommand(name, help=line, rich_markup_mode="markdown"))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """What the list has is a name and a line; here is the command itself."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, self._load(listed.name or "") if listed else None, rest
+
+    def _load(self, name: str) -> Any:
         with quiet_imports():
-            module = import_module(f".{name}", package)
+            module = import_module(f".{name}", self.package)
         app = getattr(module, "app", None)
         if app is None:
             app = typer.Typer(rich_markup_mode="markdown", add_completion=False)
-            app.command(name)(getattr(module, name))
-        return typer.main.get_command(app)
-
-    class Group(TyperGroup):
-        def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-            """What the list has is a name and a line; here is the command itself."""
-            name, listed, rest = super().resolve_command(ctx, args)
-            return name, load(listed.name or "") if listed else None, rest
-
-        def invoke(self, ctx: Any) -> Any:
-            try:
-                return super().invoke(ctx)
-            except Exception as error:
-                told = getattr(error, "message", "")  # of a usage error, whose class is Click's or Typer's own
-                if "unexpected extra argument" in told and (hint := (strays or {}).get(ctx.invoked_subcommand)):
-                    error.message = f"{told}; {hint}"  # type: ignore[attr-defined]
-                raise
-
-    def listed(line: str) -> Callable[[], None]:
-        def command() -> None: ...
-
-        command.__doc__ = line
+            app.command(name, cls=Command)(getattr(module, name))
+        command: Any = typer.main.get_command(app)
+        if isinstance(command, Command):
+            command.stray = self.strays.get(name, "")
         return command
-
-    app = typer.Typer(cls=Group, rich_markup_mode="markdown", pretty_exceptions_enable=False, **options)
-    for name, line in commands.items():
-        app.command(name)(listed(line))
-    return app

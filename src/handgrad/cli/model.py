@@ -16,7 +16,7 @@ RunFolder = Annotated[
     Path,
     typer.Argument(
         metavar="RUN",
-        autocompletion=complete.runs,
+        autocompletion=complete.models,
         help="A run's folder, such as runs/1, its best weights: runs/1/best, or those after a step: runs/1/kept/300; "
         "or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3.",
     ),

@@ -26,7 +26,7 @@ def trace(
         Path | None,
         typer.Argument(
             metavar="RUN",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             help="A run's folder, or a Hugging Face folder; or --preset, for a fresh model.",
         ),
     ] = None,

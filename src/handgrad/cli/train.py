@@ -1,6 +1,6 @@
 """handgrad train: train a GPT on a text."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from ..training import (
     Data,
     PreparedText,
     Ranks,
+    Recipe,
     Run,
     create_run,
     field_meanings,
@@ -27,6 +28,7 @@ from ..training import (
     names_of,
     read_data,
     read_plan,
+    read_record,
     recipe_for,
     refuse_a_run,
     refuse_rows,
@@ -131,7 +133,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            autocompletion=complete.runs,
+            autocompletion=complete.models,
             rich_help_panel=SETTINGS,
             help="Start from this model, a run or a Hugging Face folder of GPT-2, Llama, Mistral, Qwen 2 or 3: its "
             "architecture, tokenizer and weights, and small steps on sequences of up to 256 tokens (--set length=N).",
@@ -177,11 +179,17 @@ def train(
             raise ConfigError(f"--minutes: {minutes:g} is not above 0")
         if threads is not None and threads < 1:
             raise ConfigError(f"--threads: {threads} is not a whole number of at least 1")
+        if resume is not None:
+            started = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
+            _refuse(started, "not with --resume; the run's own settings decide")
+        if fields:
+            trained = {"--data": data, "--glob": glob, "--out": out, "--threads": threads, "--minutes": minutes}
+            _refuse(trained, "not with --fields, which lists settings and trains nothing")
         console = plain_console(soft_wrap=True)
         settings = dict(map(read_assignment, set_ or []))
         settings |= {name: value for name, value in options.items() if value is not None}
         of_file = set[str]()
-        if config is not None and resume is None:
+        if config is not None:
             plan = read_plan(config)  # its settings stand in for the preset's, those of the command line for both
             of_file = {*(plan.settings.keys() - settings.keys()), *(["preset"] if preset is None else [])}
             preset = plan.preset if preset is None else preset
@@ -190,12 +198,9 @@ def train(
             settings = plan.settings | settings
         if fields:
             with _naming(config, of_file):
-                _show_fields(console, init, preset, settings)
+                _show_fields(console, _planned(resume, init, preset, settings))
             return
         if resume is not None:
-            refused = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
-            if given := [name for name, value in refused.items() if value is not None]:
-                raise HandgradError(f"{given[0]}: not with --resume; the run's own settings decide")
             run = _resumed(resume, settings, data or [], threads, ranks)
         else:
             with _naming(config, of_file):
@@ -204,6 +209,12 @@ def train(
             ranks.advise(f"; {run.folder} keeps what was saved. Go on with:  handgrad train --resume {run.folder}")
             show_start(run, console)
             train_run(run, minutes, console)
+
+
+def _refuse(options: Mapping[str, Any], why: str) -> None:
+    """None of these options may be given."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise HandgradError(f"{given[0]}: {why}")
 
 
 @contextmanager
@@ -262,24 +273,35 @@ def _resumed(folder: Path, settings: dict[str, Any], data: list[str], threads: i
     """The run of a folder. Settings may be repeated, but not changed: they are what makes it the same run."""
     run = resume_run(folder, data, threads, ranks)
     try:
-        recorded = run.record.recipe.to_dict()
-        for name, value in settings.items():
-            if name not in recorded:
-                raise ConfigError(f"{name}: this run has no such field")
-            if value != recorded[name]:
-                raise ConfigError(f"{name}: {value!r}, but the run in {folder} was begun with {recorded[name]!r}")
+        _refuse_changes(folder, run.record.recipe, settings)
     except BaseException:
         run.close()
         raise
     return run
 
 
-def _show_fields(console: Console, init: Path | None, preset: str | None, settings: dict[str, Any]) -> None:
-    """Every field, with the value that these options give it."""
+def _refuse_changes(folder: Path, recipe: Recipe, settings: dict[str, Any]) -> None:
+    recorded = recipe.to_dict()
+    for name, value in settings.items():
+        if name not in recorded:
+            raise ConfigError(f"{name}: this run has no such field")
+        if value != recorded[name]:
+            raise ConfigError(f"{name}: {value!r}, but the run in {folder} was begun with {recorded[name]!r}")
+
+
+def _planned(resume: Path | None, init: Path | None, preset: str | None, settings: dict[str, Any]) -> Recipe:
+    """What these options would train."""
+    if resume is not None:
+        recipe = read_record(resume).recipe
+        _refuse_changes(resume, recipe, settings)
+        return recipe
     if init is not None:
-        recipe = recipe_for(load(init), settings)
-    else:
-        recipe = make_recipe(settings, DEFAULT_PRESET if preset is None else preset)
+        return recipe_for(load(init), settings)
+    return make_recipe(settings, DEFAULT_PRESET if preset is None else preset)
+
+
+def _show_fields(console: Console, recipe: Recipe) -> None:
+    """Every field, with its value."""
     values = recipe.tokenizer.to_dict() | recipe.to_dict()
     table = Table("field", "value", "meaning", box=None, header_style="bold", pad_edge=False)
     for name, meaning in field_meanings().items():

@@ -32,13 +32,16 @@ def watch(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", autocompletion=complete.runs, help="A run's folder, such as runs/1.")
     ],
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[float | None, typer.Option(min=0.1, help="Seconds between two looks.  [default: 1.0]")] = None,
     once: Annotated[bool, typer.Option("--once", help="Show how it stands, and exit.")] = False,
 ) -> None:
     """Watch a run that another process trains: how far it is, its losses, what it writes. Ends with the run.
 
     Into a pipe or a file it writes a line for each evaluation.
     """
+    if once and every is not None:
+        raise HandgradError("--every: not with --once, which looks once")
+    pause = 1.0 if every is None else every
     if not (run / RECORD_FILE).exists():
         raise HandgradError(f"{run}: holds no run ({RECORD_FILE} is missing)")
     steps = read_record(run).recipe.training.steps
@@ -51,7 +54,7 @@ def watch(
                 live.update(_picture(run, next(looks), steps, active, console.width), refresh=True)
                 if once or not active:
                     return
-                time.sleep(every)
+                time.sleep(pause)
     told = 0
     while True:
         active = is_being_trained(run)
@@ -65,7 +68,7 @@ def watch(
         if once or not active:
             console.print(_state(run, entries, steps, active), soft_wrap=True)
             return
-        time.sleep(every)
+        time.sleep(pause)
 
 
 def _state(run: Path, entries: Sequence[dict[str, Any]], steps: int, active: bool) -> str:

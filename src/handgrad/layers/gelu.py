@@ -34,7 +34,7 @@ def gelu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     square = held * held
     two_u = held * (rate + rate * CUBIC * square)
     sigmoid = 1 / (1 + np.exp(-np.maximum(two_u, lowest_of(x.dtype))))
-    y = held_left * sigmoid
+    y = np.asarray(held_left * sigmoid)  # of no axes NumPy makes a number
     slope = rate + 3 * rate * CUBIC * square  # (2u)'
     slope *= y * (1 - sigmoid)
     slope += sigmoid  # y' = σ + x σ (1 - σ) (2u)'
@@ -47,5 +47,5 @@ def gelu_backward(dy: Inexact[Array, "*shape"], cache: GeluCache) -> Inexact[Arr
     $$ \mathrm{d}x = \mathrm{d}y \odot \left(\sigma(2u) + x\,\sigma(2u)\,(1 - \sigma(2u)) \cdot 2u'\right), \qquad
        u' = \sqrt{2/\pi}\,\left(1 + 3 \cdot 0.044715\,x^2\right) $$
     """
-    dx: Array = dy * cache.slope  # y = gelu(x)
+    dx: Array = np.asarray(dy * cache.slope)  # y = gelu(x)
     return dx

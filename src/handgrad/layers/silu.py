@@ -25,10 +25,10 @@ def silu_forward(x: Inexact[Array, "*shape"]) -> tuple[Inexact[Array, "*shape"],
     Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units", 2017.
     """
     held = np.maximum(x, lowest_of(x.dtype))  # complex numbers by their real parts
-    sigmoid = np.exp(-held)
+    sigmoid = np.asarray(np.exp(-held))  # of no axes NumPy makes a number
     sigmoid += 1
     np.divide(1, sigmoid, out=sigmoid)  # faster than np.reciprocal
-    y = held * sigmoid  # not x: σ stops at its smallest number, and a huge x times that would be no 0
+    y = np.asarray(held * sigmoid)  # not x: σ stops at its smallest number, and a huge x times that would be no 0
     slope = 1 - sigmoid
     slope *= y
     slope += sigmoid  # y' = σ + x σ (1 - σ) = σ + y (1 - σ)
@@ -49,5 +49,5 @@ def silu_backward(dy: Inexact[Array, "*shape"], cache: SiluCache) -> Inexact[Arr
     The product rule's two terms: the gate's opening, and x times the rate at which it opens. Leaving out the second is
     the usual mistake.
     """
-    dx: Array = dy * cache.slope  # y = silu(x)
+    dx: Array = np.asarray(dy * cache.slope)  # y = silu(x)
     return dx

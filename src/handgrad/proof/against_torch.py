@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from ..errors import HandgradError
+from ..errors import HandgradError, installing
 from ..layers import Array
 from .case import Case
 from .cases import LAYER_OF
@@ -40,7 +40,7 @@ def require_torch() -> None:
     try:
         import torch  # noqa: F401 - only whether it can be
     except ImportError:
-        raise HandgradError("PyTorch is not installed; python3 -m pip install '.[parity]' brings it") from None
+        raise HandgradError(f"PyTorch is not installed; {installing('parity')} brings it") from None
 
 
 def in_torch(case: Case, layer: str, dy: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], dict[str, Array]]:

@@ -12,7 +12,7 @@ from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
 from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among
 from .presets import DEFAULT_PRESET, PRESETS
-from .ranks import Ranks, join, launched_rank
+from .ranks import Ranks, join
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
@@ -63,7 +63,6 @@ __all__ = [
     "is_prepared",
     "join",
     "kept_models",
-    "launched_rank",
     "learning_rate",
     "make_corpus",
     "make_recipe",

@@ -1,11 +1,12 @@
 """Everything that decides what a run becomes, but for the text: the settings of model, tokenizer and training."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from ..errors import ConfigError, meant
+from ..errors import ConfigError, meant, nearest
 from ..files import read_toml
 from ..model import Model, ModelConfig, Tokenizer
 from ..settings import Bounds, Settings
@@ -39,6 +40,12 @@ class TokenizerConfig(Settings):
 
 MOST = 5
 """Unknown fields that are told of."""
+NO_FIELDS = {
+    "dropout": "there is none: few passes over the text leave a small model nothing to overfit, and gradients without "
+    "randomness can be proved",
+    "threads": "no setting, since it changes no result; --threads says it",
+}
+"""Names that are asked for, and why they are no fields."""
 
 
 class Recipe(NamedTuple):
@@ -63,33 +70,43 @@ class Recipe(NamedTuple):
 def make_recipe(fields: Mapping[str, Any] | None = None, preset: str | None = DEFAULT_PRESET) -> Recipe:
     """The recipe with a preset's settings, and these in their place; with no preset, with the fields' defaults.
 
-    A `ConfigError` names the field that is wrong.
+    A `ConfigError` names each field that is wrong.
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"preset: there is no {preset!r}; {meant(preset, PRESETS)}")
     given = dict(fields or {})
-    known = field_meanings()
-    if unknown := [name for name in given if name not in known]:
-        raise ConfigError(
-            *(f"{name}: {_unknown(name, list(known))} (value {given[name]!r})" for name in unknown[:MOST]),
-            *([f"and {len(unknown) - MOST} more unknown fields"] if len(unknown) > MOST else []),
-        )
     settings = given if preset is None else _beside(PRESETS[preset].settings, given) | given
 
     def of(kind: type[Settings]) -> dict[str, Any]:
         return {name: settings[name] for name in kind.meanings() if name in settings}
 
-    tokenizer = TokenizerConfig(**of(TokenizerConfig))
-    if tokenizer.tokenizer != "bpe" and "vocabulary" in given:
-        raise ConfigError(
-            f"vocabulary: {given['vocabulary']!r}, but a tokenizer of {tokenizer.tokenizer} has its own size"
-        )
-    model = ModelConfig.from_dict(of(ModelConfig) | {"vocabulary": tokenizer.vocabulary}).to_dict()
-    del model["vocabulary"]
-    training = TrainingConfig(**of(TrainingConfig))
+    problems: list[str] = []
+    with _gathered(problems):
+        model = ModelConfig.from_dict(of(ModelConfig) | {"vocabulary": 1}).to_dict()
+        del model["vocabulary"]
+    with _gathered(problems):
+        tokenizer = TokenizerConfig(**of(TokenizerConfig))
+        if tokenizer.tokenizer != "bpe" and "vocabulary" in given:
+            raise ConfigError(
+                f"vocabulary: {given['vocabulary']!r}, but a tokenizer of {tokenizer.tokenizer} has its own size"
+            )
+    with _gathered(problems):
+        training = TrainingConfig(**of(TrainingConfig))
+    problems += _unknown_fields(given)
+    if problems:
+        raise ConfigError(*problems)
     if training.length > model["context"]:
         raise ConfigError(f"length: {training.length} is above the model's context, {model['context']}")
     return Recipe(model, tokenizer, training)
+
+
+@contextmanager
+def _gathered(problems: list[str]) -> Iterator[None]:
+    """What is wrong within is told later, with the rest."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.args
 
 
 def _beside(settings: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,12 +169,20 @@ def read_plan(path: Path) -> Plan:
     return Plan(settings, preset, sources, glob)
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    if name == "dropout":
-        return (
-            "there is none: few passes over the text leave a small model nothing to overfit, and gradients without "
-            "randomness can be proved"
-        )
-    if name == "threads":
-        return "no setting, since it changes no result; --threads says it"
-    return "unknown field; " + meant(name, known, f"the fields are {', '.join(known)}")
+def _unknown_fields(given: Mapping[str, Any]) -> list[str]:
+    """What to tell of fields that there are not: the first few, and once, at the end, which there are."""
+    known = field_meanings()
+    unknown = [name for name in given if name not in known]
+    told = [f"{name}: {_unknown(name, known)} (value {given[name]!r})" for name in unknown[:MOST]]
+    if len(unknown) > MOST:
+        told.append(f"and {len(unknown) - MOST} more unknown fields")
+    if any(name not in NO_FIELDS and nearest(name, known) is None for name in unknown):
+        told[-1] += f"; the fields are {', '.join(known)}"
+    return told
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    if name in NO_FIELDS:
+        return NO_FIELDS[name]
+    near = nearest(name, known)
+    return "unknown field" + (f"; did you mean {near}?" if near else "")

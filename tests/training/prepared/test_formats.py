@@ -199,7 +199,7 @@ def test_without_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / name).write_bytes(b"x")
     for library in ("pyarrow", "pyarrow.parquet", "pyarrow.types", "zstandard"):
         monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(HandgradError, match=r"needs (pyarrow|zstandard):  pip install 'handgrad\[data\]'"):
+    with pytest.raises(HandgradError, match=r"needs (pyarrow|zstandard): python3 -m pip install 'handgrad\[data\]'"):
         documents(tmp_path / name)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 needs_mpi = pytest.mark.skipif(
     not (shutil.which("mpiexec") and importlib.util.find_spec("mpi4py")),
-    reason="there is no mpiexec, or no mpi4py: pip install 'handgrad[mpi]'",
+    reason="there is no mpiexec, or no mpi4py: python3 -m pip install 'handgrad[mpi]'",
 )
 PATIENCE = 300
 """Seconds, after which ranks count as waiting for ever."""

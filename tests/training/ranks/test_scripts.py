@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from handgrad.training import Ranks, join, launched_rank
+from handgrad.machine import launched_rank
+from handgrad.training import Ranks, join
 
 from . import needs_mpi, run_ranks
 

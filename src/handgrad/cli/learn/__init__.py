@@ -2,7 +2,7 @@
 
 import typer
 
-from ..lazy import lazy_app
+from ..lazy import LazyGroup
 
 COMMANDS = {
     "start": "Write the exercises, one file each, into a folder. Files that are there already are left as they are.",
@@ -16,15 +16,21 @@ COMMANDS = {
     "grade": "Grade many folders side by side, for teachers.",
 }
 
-app = lazy_app(
-    __package__,
-    COMMANDS,
+
+class Commands(LazyGroup):
+    package = __package__
+    lines = COMMANDS
+
+
+app = typer.Typer(
+    cls=Commands,
     epilog="Begin with `handgrad learn start DIR`, then give the other commands in that folder. A NAME is that of an "
     "exercise, such as `linear`, its number, or its file. Exit status: 0 it passed; 1 it did not; 2 input that cannot "
     "be used.",
     add_completion=False,
     invoke_without_command=True,
     no_args_is_help=False,
+    rich_markup_mode="markdown",
 )
 
 

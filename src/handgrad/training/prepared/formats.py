@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import HandgradError, TextError
+from ...errors import HandgradError, TextError, installing
 
 BLOCK = 1 << 20
 """Bytes that are read at once."""
@@ -150,7 +150,7 @@ def extra(name: str, path: Path) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise HandgradError(f"{path}: needs {name.split('.')[0]}:  pip install 'handgrad[data]'") from None
+        raise HandgradError(f"{path}: needs {name.split('.')[0]}: {installing('data')}") from None
 
 
 def decoded(blocks: Iterator[bytes], path: Path) -> Iterator[str]:

@@ -3,11 +3,11 @@
 import sys
 import warnings
 
-from ...errors import HandgradError
-from ...machine import launched, launched_rank
+from ...errors import HandgradError, installing
+from ...machine import launched
 from .ranks import BEGIN, Ranks
 
-__all__ = ["BEGIN", "Ranks", "join", "launched_rank"]
+__all__ = ["BEGIN", "Ranks", "join"]
 
 
 def join() -> Ranks:
@@ -22,7 +22,7 @@ def join() -> Ranks:
 
         from .mpi import MpiRanks
     except (ImportError, RuntimeError) as error:
-        raise HandgradError(f"started by mpiexec, but without MPI: {error}; pip install 'handgrad[mpi]'") from None
+        raise HandgradError(f"started by mpiexec, but without MPI: {error}; {installing('mpi')}") from None
     size = MPI.COMM_WORLD.size
     if size == 1 < start.size:
         library = MPI.Get_library_version().splitlines()[0].strip("\0")
