@@ -37,6 +37,7 @@ class Trace:
 
     @cached_property
     def activations(self) -> dict[str, Array]:
+        """What the forward makes, by name."""
         return self._of("activations")
 
     @cached_property

@@ -53,7 +53,9 @@ class Text(Protocol):
         """The tokens of the part to learn from."""
         ...
 
-    def held_out(self, tokenizer: Tokenizer) -> Passage: ...
+    def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The passage that evaluations measure the loss on."""
+        ...
 
     def excerpt(self) -> str:
         """Some of the held-out text, or all."""
@@ -68,18 +70,23 @@ class SplitText(NamedTuple):
 
     @property
     def sha256(self) -> str:
+        """Of both parts."""
         return hashlib.sha256("\0".join(self).encode()).hexdigest()
 
     def make_tokenizer(self, config: TokenizerConfig) -> Tokenizer:
+        """One that knows the characters of both parts and, where it learns, learns from the first."""
         return config.make(self.training, self.training + self.validation)
 
     def learn_from(self, tokenizer: Tokenizer) -> Array:
+        """The tokens of the text to learn from."""
         return tokenizer.encode(self.training)
 
     def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The tokens of the text that is held out, and what they stand for."""
         return tokenize(self.validation, tokenizer)
 
     def excerpt(self) -> str:
+        """The held-out text, all of it."""
         return self.validation
 
 

@@ -33,10 +33,12 @@ class Memory(NamedTuple):
 
     @property
     def decoding(self) -> int:
+        """What sampling from one text takes."""
         return self.weights + self.keys_and_values
 
     @property
     def training(self) -> int:
+        """What training takes."""
         return self.weights + self.gradients + self.moments + self.activations
 
 

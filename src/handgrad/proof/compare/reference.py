@@ -22,20 +22,25 @@ COMPARED = ("activations", "outputs", "cotangents", "gradients")
 
 
 class Reference(NamedTuple):
+    """What a file is held against: the tensors of a trace or of a kit's case, and the case that makes them."""
+
     kind: Literal["trace", "kit"]
     layer: str
     case: Case
     dy: Array
+    """The cotangent of the case's output."""
     given: dict[str, Array]
     """By key: tokens, targets, parameters or inputs."""
     tensors: dict[str, Array]
     """By key in the order of the dataflow: what is compared."""
     axes: dict[str, list[str]]
+    """The names of each tensor's axes, by key."""
     kept: Envelope
     """The envelope that a kit's case brings with it."""
 
     @property
     def dtype(self) -> str:
+        """What the tensors were kept in."""
         return str(next(iter(self.tensors.values())).dtype)
 
     def run(self, through: Through = as_it_is, mutation: Mutation | None = None) -> dict[str, Array]:

@@ -38,6 +38,8 @@ class Source(NamedTuple):
 
 
 class ShardRecord(NamedTuple):
+    """A file of tokens."""
+
     name: str
     tokens: int
     sha256: str
@@ -70,6 +72,8 @@ class Options(NamedTuple):
 
 
 class TokenizerRecord(NamedTuple):
+    """The tokenizer that made the tokens."""
+
     sha256: str
     """Of tokenizer.json."""
     vocabulary: int
@@ -78,13 +82,17 @@ class TokenizerRecord(NamedTuple):
 
 
 class Manifest(NamedTuple):
+    """What prepared data are: what they were made from, how, and the files that they are in."""
+
     options: Options
     sources: tuple[Source, ...]
     tokenizer: TokenizerRecord
     dtype: str
+    """Of a token in the files."""
     training: Part
     held_out: Part
     made_by: dict[str, str]
+    """The versions of handgrad and its libraries."""
 
     @property
     def sha256(self) -> str:
@@ -94,12 +102,15 @@ class Manifest(NamedTuple):
 
     @property
     def documents(self) -> int:
+        """Of all sources together."""
         return sum(source.documents for source in self.sources)
 
     def to_bytes(self) -> bytes:
+        """The file's content."""
         return to_json({"format": FORMAT, "version": VERSION, **self._asdict()})
 
     def shards(self, folder: Path, part: Literal["training", "held_out"]) -> list[Shard]:
+        """The files of a part, in the order of the text."""
         return [Shard(folder / shard.name, shard.tokens) for shard in getattr(self, part).shards]
 
 

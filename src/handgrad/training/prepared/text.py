@@ -26,6 +26,7 @@ class PreparedText:
 
     @property
     def sha256(self) -> str:
+        """Of all that training reads, as the manifest has it."""
         return self.manifest.sha256
 
     @cached_property
@@ -42,6 +43,7 @@ class PreparedText:
         return tokenizer
 
     def make_tokenizer(self, config: TokenizerConfig) -> Tokenizer:
+        """The tokenizer that made the tokens; a `ConfigError` where the settings ask for another."""
         if config.tokenizer != "data":
             raise ConfigError(f"tokenizer: {config.tokenizer!r}, but the prepared data in {self.folder} have their own")
         return self.tokenizer
@@ -51,6 +53,7 @@ class PreparedText:
         return self._mapped(tokenizer, "training")
 
     def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The held-out tokens, and what they stand for; a `ConfigError` where they are those of another tokenizer."""
         part = self.manifest.held_out
         tokens = self._mapped(tokenizer, "held_out")
         return Passage(tokens, part.characters - part.first_characters, part.bytes - part.first_bytes)
