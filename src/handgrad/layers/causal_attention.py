@@ -115,7 +115,7 @@ def causal_attention_forward(
     q_scaled = q * scale
     S = k.shape[2]
     if S < T:
-        raise ValueError(f"{T} queries, but only {S} keys")
+        raise ValueError(f"more queries than keys: {T} and {S}")
     whole = sees(tap, *TAPS)
     blocks = one_tile(T, S, window) if whole else tile_blocks(T, S, window)
     most = KEPT_BYTES // (H * q.itemsize)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..errors import TextError
+from ..errors import TextError, counted
 from ..layers import Array
 from ..model import Tokenizer
 from .prepared.tokens import MappedTokens
@@ -70,7 +70,7 @@ class SplitText(NamedTuple):
 
     @property
     def sha256(self) -> str:
-        """Of both parts."""
+        """Of both parts, and so of where the text is split."""
         return hashlib.sha256("\0".join(self).encode()).hexdigest()
 
     def make_tokenizer(self, config: TokenizerConfig) -> Tokenizer:
@@ -112,11 +112,11 @@ def make_corpus(text: Text, tokenizer: Tokenizer, length: int) -> Corpus:
     if min(training, held_out) <= length:
         if not isinstance(text, SplitText):
             raise TextError(
-                f"too short: {training:,} tokens to learn from and {held_out:,} held out, and a sequence of {length} "
-                f"needs {length + 1} of each; handgrad data prepare --held-out says how much is held out"
+                f"too short: {counted(training, 'token')} to learn from and {held_out:,} held out, and a sequence of "
+                f"{length} needs {length + 1} of each; handgrad data prepare --held-out says how much is held out"
             )
         raise TextError(
-            f"the text is too short: its held-out tenth has {held_out} tokens, a sequence of "
+            f"the text is too short: its held-out tenth has {counted(held_out, 'token')}, a sequence of "
             f"{length} needs {length + 1}, so about {10 * (length + 1):,} in all"
         )
     return corpus

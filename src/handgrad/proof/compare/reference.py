@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError, HandgradError
+from ...errors import ConfigError, HandgradError, counted
 from ...layers import Array
 from ...model import ModelConfig
 from ..case import Case, given_of
@@ -74,7 +74,8 @@ def read_reference(path: Path) -> Reference:
         allowed = reference.envelope(reference.dtype)
         for key, x in reference.tensors.items():
             if len(reference.axes[key]) != x.ndim:
-                raise HandgradError(f"{path}: {key}: {x.ndim} axes, but the manifest names {len(reference.axes[key])}")
+                named = len(reference.axes[key])
+                raise HandgradError(f"{path}: {key}: {counted(x.ndim, 'axis', 'axes')}, but the manifest names {named}")
             if not deviation(x, again[key]) <= allowed[key]:
                 raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
     except ConfigError as error:

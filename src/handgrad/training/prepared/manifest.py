@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...errors import ConfigError, DamagedError, HandgradError
+from ...errors import ConfigError, DamagedError, HandgradError, counted
 from ...files import read_file, read_json_object, require_folder
 from ...model import TOKENIZER_FILE
 from ...settings import LARGEST
@@ -202,7 +202,7 @@ class Fields:
             if not re.fullmatch(r"(training|held-out)-\d{5}\.npy", shard.name):
                 raise ConfigError(f"{self.name}: shards: name: {shard.name!r} cannot be")
         if sum(shard.tokens for shard in shards) + waiting != numbers.tokens:
-            raise ConfigError(f"{self.name}: its shards have not {numbers.tokens:,} tokens together")
+            raise ConfigError(f"{self.name}: its shards have not {counted(numbers.tokens, 'token')} together")
         return Part(*numbers, tuple(shards))
 
     def dict(self, value: Any, what: str) -> dict[str, Any]:

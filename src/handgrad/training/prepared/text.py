@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from ...errors import ConfigError, DamagedError
+from ...errors import ConfigError, DamagedError, counted
 from ...files import read_file
 from ...model import TOKENIZER_FILE, Tokenizer
 from ..corpus import Passage
@@ -38,7 +38,7 @@ class PreparedText:
         tokenizer = Tokenizer.load(path)
         if tokenizer.vocabulary != self.manifest.tokenizer.vocabulary:
             raise DamagedError(
-                f"{path}: {tokenizer.vocabulary:,} tokens, {self.manifest.tokenizer.vocabulary:,} listed"
+                f"{path}: {counted(tokenizer.vocabulary, 'token')}, {self.manifest.tokenizer.vocabulary:,} listed"
             )
         return tokenizer
 
