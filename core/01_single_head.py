@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 1. A single head of self-attention
 #
-# This is the first of three steps towards a GPT whose every gradient is written by hand. Nothing comes
+# This is the first of four steps towards a GPT whose every gradient is written by hand. Nothing comes
 # before it: you need calculus and NumPy, and need never have written a backward pass. Three ideas are
 # derived here, and each is confirmed by printed numbers:
 #

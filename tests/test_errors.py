@@ -1,6 +1,6 @@
 """Errors are lines that can be read, whatever the file holds that they speak of."""
 
-from handgrad.errors import LONGEST, HandgradError
+from handgrad.errors import LONGEST, HandgradError, counted
 
 
 def test_a_long_value_loses_its_middle() -> None:
@@ -17,3 +17,8 @@ def test_what_does_not_print_does_not_make_a_line_longer_either() -> None:
 def test_a_line_of_the_usual_length_stays_as_it_is() -> None:
     for length in (0, 1, LONGEST - 1, LONGEST):
         assert str(HandgradError("x" * length)) == "x" * length
+
+
+def test_one_is_not_several() -> None:
+    assert [counted(n, "token") for n in (0, 1, 2, 1000)] == ["0 tokens", "1 token", "2 tokens", "1,000 tokens"]
+    assert [counted(n, "axis", "axes") for n in (1, 2)] == ["1 axis", "2 axes"]

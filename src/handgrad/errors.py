@@ -25,6 +25,11 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """So many of them: 1 token, 2 tokens; `many` where that is not `one` and an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """Which of these names is so near that it was probably meant."""
     lower = {known.lower(): known for known in names}

@@ -144,7 +144,7 @@ def test_what_is_too_large_for_the_file_is_told(cli: Cli, monkeypatch: pytest.Mo
         (["empty"], "empty: holds no model (config.json is missing)"),
         (["--preset", "huge"], "preset: there is no 'huge'; there are tiny, "),
         (["trained", "--text", ""], "the text has 0 tokens; from 2 to 9 can be shown"),
-        (["trained", "--text", "a"], "the text has 1 tokens; "),
+        (["trained", "--text", "a"], "the text has 1 token; "),
         (["trained", "--text", "the cat sat"], "the text has 11 tokens; from 2 to 9 can be shown"),
         (["trained", "--text", "the Cat"], "character 'C' (position 4) "),
     ],

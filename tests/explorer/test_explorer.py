@@ -137,7 +137,7 @@ def test_a_model_whose_numbers_overflow_is_shown_all_the_same(number: float) -> 
 )
 def test_a_text_that_is_too_short_or_too_long_is_refused(text: str, tokens: int) -> None:
     said = refusal(explorer_of(model_of()), "pass", text=text)
-    assert said.startswith(f"the text has {tokens:,} tokens; from 2 to 33 can be shown: ")
+    assert said.startswith(f"the text has {tokens:,} token{'s' * (tokens != 1)}; from 2 to 33 can be shown: ")
 
 
 def test_texts_of_every_other_length_are_shown() -> None:

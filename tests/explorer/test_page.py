@@ -164,6 +164,10 @@ def test_the_softmax_line_has_its_numbers(opened: Open, traced: Trace) -> None:
     page.click("text=The whole row")
     page.wait_for_selector(".softmax tbody tr")
     assert page.locator(".softmax tbody tr").count() == 7  # the keys up to the query's own
+    assert page.inner_text(".softmax caption") == "The 7 keys that position 6 sees"
+    first = opened("node=blocks.1.attention.weights&head=1&at=0,0")
+    first.click("text=The whole row")
+    assert first.inner_text(".softmax caption") == "The 1 key that position 0 sees"
 
 
 def test_statistics_and_shares_are_the_traces(opened: Open, traced: Trace) -> None:
@@ -484,6 +488,8 @@ def test_one_file_without_a_network(opened: Open, traced: Trace, tmp_path: Path)
     gradient = traced.cotangents["blocks.1.attention.weights"][0, 1, 5, 3]
     assert np.float32(shown(page, "gradient")) == np.float32(gradient)
     assert "handgrad trace" in page.inner_text("#panel")
+    phone = opened(at=path.as_uri(), offline=True, size=PHONE)
+    assert phone.locator("#text").bounding_box()["width"] > PHONE["width"] / 2  # what is said beside it leaves it room
     lured = opened(f"mutation={MISTAKE}&text=other&targets=3:5", at=path.as_uri(), offline=True)
     assert lured.locator(".mistake, .changed").count() == 0
     assert lured.inner_text("#loss") == page.inner_text("#loss")

@@ -134,7 +134,7 @@ def test_a_question_is_answered(address: str) -> None:
 
 def test_what_is_wrong_with_a_question_is_told(address: str) -> None:
     for fields, said in (
-        ({"text": "x"}, "the text has 1 tokens; "),
+        ({"text": "x"}, "the text has 1 token; "),
         ({"text": "\ud800\ud800"}, r"character '\ud800' "),
         ({"targets": {"0": 2**31}}, "targets: 2147483648 is no token"),
         ({"checkpoint": "\0/\ud800"}, r"checkpoint: the run keeps none of the name '\x00/\ud800'"),

@@ -410,7 +410,11 @@ REFUSED: list[tuple[Options, Options, str]] = [
         'rope_type: "yarn" is not supported',
     ),
     (QWEN2, {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types: sliding_attention, but no sliding"),
-    (QWEN2, {"layer_types": ["full_attention"]}, 'layer_types: ["full_attention"] is not supported; there are 2'),
+    (
+        QWEN2,
+        {"layer_types": ["full_attention"]},
+        'layer_types: ["full_attention"] is not supported; the number of layers is 2',
+    ),
     (QWEN2, {"layer_types": ["full_attention", "linear_attention"]}, 'layer_types: ["full_attention", "linear_attent'),
     (QWEN2, {"layer_types": [1, {}]}, "layer_types: [1, {}] is not supported"),
     (QWEN2, {"layer_types": 2}, "layer_types: 2 is not supported"),

@@ -348,9 +348,9 @@ def test_all_that_is_wrong_with_the_tensors_is_one_line(name: str, tmp_path: Pat
 
 
 HOSTILE: dict[str, tuple[Options, dict[str, Any], str]] = {
-    "layers": (LLAMA, {"num_hidden_layers": 9999}, "21 tensors are too few for 9999 layers"),
+    "layers": (LLAMA, {"num_hidden_layers": 9999}, "21 tensors: too few for 9,999 layers"),
     "more layers": (LLAMA, {"num_hidden_layers": 10**12}, "num_hidden_layers: 1000000000000 is not"),
-    "GPT-2's layers": (GPT2, {"n_layer": 9999}, "28 tensors are too few for 9999 layers"),
+    "GPT-2's layers": (GPT2, {"n_layer": 9999}, "28 tensors: too few for 9,999 layers"),
     "vocabulary": (LLAMA, {"vocab_size": 10**12}, "model.embed_tokens.weight (32, 16) in place of (1000000000000, 16)"),
     "width": (LLAMA, {"hidden_size": 10**9}, "in place of (32, 1000000000)"),
     "GPT-2's width": (GPT2, {"n_embd": 10**9}, "(8, 8) in place of (1000000000, 1000000000)"),

@@ -166,7 +166,7 @@ def test_the_stop_that_begins_first_ends_the_text_however_it_is_cut() -> None:
 
 
 def test_a_decoder_is_for_as_many_texts_as_it_was_made_for() -> None:
-    with pytest.raises(ValueError, match=r"^1 texts, but the decoder is for 3$"):
+    with pytest.raises(ValueError, match=r"^1 text, but the decoder is for 3$"):
         Decoder(PARAMETERS.tree, CONFIG, batch=3).read(np.array([[1, 2]]))
 
 

@@ -224,7 +224,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], type[HandgradError], str]] = {
         "config.json: layers: '2' is not a whole number",
     ),
     "vocabulary": (lambda f: rewrite_config(f, vocabulary=6), ConfigError, "vocabulary: 6, but tokenizer.json has 7"),
-    "too few tensors": (lambda f: rewrite_config(f, layers=9999), WeightsError, "27 tensors are too few for layers"),
+    "too few tensors": (lambda f: rewrite_config(f, layers=9999), WeightsError, "27 tensors: too few for layers"),
     "more layers": (lambda f: rewrite_config(f, layers=3), WeightsError, "missing tensor blocks.2.attention.w_k, "),
     "fewer layers": (lambda f: rewrite_config(f, layers=1), WeightsError, "unexpected tensor blocks.1.attention.w_k, "),
     "another hidden": (

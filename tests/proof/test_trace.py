@@ -369,7 +369,7 @@ def test_a_text_is_a_context_and_what_follows_it_at_most() -> None:
     assert trace(MODEL, whole).tokens.shape == (1, CONTEXT)
     assert trace(MODEL, "ab").tokens.shape == (1, 1)
     for text in ("", "a", f"{whole}a"):
-        expected = f"the text has {len(text)} tokens; from 2 to {CONTEXT + 1} can be traced"
+        expected = f"the text has {len(text)} token{'s' * (text != 'a')}; from 2 to {CONTEXT + 1} can be traced"
         with pytest.raises(HandgradError, match=f"^{expected}.*$"):
             trace(MODEL, text)
 
@@ -499,7 +499,7 @@ def test_a_run_that_does_not_exist_is_named(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--text", "a"], 2, "the text has 1 tokens; "),
+        (["--text", "a"], 2, "the text has 1 token; "),
         (["--text", "a" * (CONTEXT + 2)], 2, f"the text has {CONTEXT + 2} tokens; "),
         (["--text", "abz"], 2, "character 'z' (position 2) "),
         (["--text", TEXT, "--out", "it.npz"], 2, "it.npz: "),

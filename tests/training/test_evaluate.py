@@ -270,7 +270,7 @@ def test_what_the_machine_cannot_hold_is_refused_before_anything_is_written(
     there["size"] = needed
     create_run(tmp_path / "second", "tiny", recipe, data).close()
     there["size"] = needed - 1
-    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 8 need about .* a higher accumulation "):
+    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 8 would take about .* a higher accumulation "):
         create_run(tmp_path / "third", "tiny", recipe, data)
     assert not (tmp_path / "third").exists()
 
@@ -293,5 +293,5 @@ def test_ranks_share_what_they_keep_and_add_up_on_their_machine(monkeypatch: pyt
     monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there)
     refuse_what_does_not_fit(trainer.model, trainer.config, Four())
     monkeypatch.setattr(sys.modules["handgrad.training.memory"], "memory_size", lambda: there - 1)
-    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 64 need about "):
+    with pytest.raises(ConfigError, match=r"^batch: 12 sequences of 64 would take about "):
         refuse_what_does_not_fit(trainer.model, trainer.config, Four())

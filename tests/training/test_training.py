@@ -126,10 +126,12 @@ def test_the_digest_of_a_text_knows_where_it_is_split() -> None:
 
 
 def test_a_text_shorter_than_the_context_is_refused() -> None:
-    with pytest.raises(
-        TextError, match=r"^the text is too short: .* 9 tokens, a sequence of 64 needs 65, so about 650 in all$"
-    ):
-        new_trainer("hello world " * 8)
+    for text, held_out in (("hello world " * 8, "9 tokens"), ("hello world", "1 token")):
+        with pytest.raises(
+            TextError,
+            match=rf"^the text is too short: .* {held_out}, a sequence of 64 needs 65, so about 650 in all$",
+        ):
+            new_trainer(text)
 
 
 def test_a_text_just_long_enough_is_accepted() -> None:

@@ -66,6 +66,7 @@ class Explorer:
         return self.passes.at(self.view(fields), stop)
 
     def view(self, fields: Fields) -> View:
+        """What the request asks to look at: the text to begin with where it names none."""
         return read_view({"text": self.text, **fields})
 
     def first_look(self, fields: Fields, stop: Stop) -> Reply:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import HandgradError
+from ..errors import HandgradError, counted
 from ..layers import IGNORE_INDEX, Array, softmax_forward
 from ..model import Model
 from ..proof import Mutation, Trace, trace
@@ -128,8 +128,8 @@ def _tokens_of(model: Model, view: View) -> tuple[Array, Array]:
     longest = min(model.config.context, LONGEST)
     if not 2 <= len(tokens) <= longest + 1:
         raise HandgradError(
-            f"the text has {len(tokens):,} tokens; from 2 to {longest + 1} can be shown: each but the last is read, "
-            "and the next one is its target"
+            f"the text has {counted(len(tokens), 'token')}; from 2 to {longest + 1} can be shown: each but the last is "
+            "read, and the next one is its target"
         )
     tokens, targets = tokens[:-1], tokens[1:].copy()
     for position, target in view.targets:

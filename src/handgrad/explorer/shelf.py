@@ -73,6 +73,7 @@ class Shelf:
         return self.checkpoints[name]
 
     def model(self, checkpoint: Checkpoint) -> Model:
+        """The checkpoint's model, read unless it is open; a `HandgradError` where the run has gone on from it."""
         if checkpoint.folder is None:
             if self._alone is None:
                 raise HandgradError("checkpoint: there is no model without a name")

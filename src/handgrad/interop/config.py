@@ -247,7 +247,7 @@ def _attention_fields(rest: _Options, family: Family, layers: Any) -> dict[str, 
     if kinds is not None and not (isinstance(kinds, list) and all(kind in (FULL, SLIDING) for kind in kinds)):
         raise ConfigError(f"layer_types: {json.dumps(kinds)} is not supported; {FULL} and {SLIDING} are, one a layer")
     if kinds is not None and len(kinds) != layers:
-        raise ConfigError(f"layer_types: {json.dumps(kinds)} is not supported; there are {layers} layers")
+        raise ConfigError(f"layer_types: {json.dumps(kinds)} is not supported; the number of layers is {layers}")
     if kinds is not None and kinds != sorted(kinds):  # full comes before sliding
         raise ConfigError(f"layer_types: {json.dumps(kinds)}: a window in other than the last blocks is not supported")
     if family in (MISTRAL, QWEN2, QWEN3):

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
-from ..errors import WeightsError, listed
+from ..errors import WeightsError, counted, listed
 from ..files import read_json_object
 from ..layers import Array
 from ..model import WEIGHTS_FILE, ModelConfig, Parameters, named_shapes, open_tensors, require_finite
@@ -98,7 +98,7 @@ def _files(folder: Path) -> list[Path]:
 def _places(config: ModelConfig, family: Family, found: Mapping[str, Found], folder: Path) -> dict[str, Place]:
     """Where each parameter is, once it is certain that all are there."""
     if config.layers > len(found):
-        raise WeightsError(f"{folder}: {len(found)} tensors are too few for {config.layers} layers")
+        raise WeightsError(f"{folder}: {counted(len(found), 'tensor')}: too few for {counted(config.layers, 'layer')}")
     shapes = named_shapes(config)
     places = {name: family.place_of(name) for name in shapes}
     embedding = places["embedding.token"].tensor

@@ -3,9 +3,10 @@
 There may be more keys than queries: the T queries are then those of the last T of S positions. There may be fewer heads
 G of keys and values than heads H of queries: then H/G neighbouring heads of queries share one.
 
-All T×S scores never exist at once. Tile by tile, some queries meet some keys; where every key is hidden there is no
-tile. So memory grows with T and not with its square (Rabe and Staats, "Self-attention Does Not Need O(n²)
-Memory", 2021; Dao et al., "FlashAttention", 2022).
+All T×S scores need not exist at once. Tile by tile, some queries meet some keys; where every key is hidden there is no
+tile. The weights are kept for the backward only while they are few, at most `KEPT_BYTES` of a sequence. So memory grows
+with T and not with its square (Rabe and Staats, "Self-attention Does Not Need O(n²) Memory", 2021; Dao et al.,
+"FlashAttention", 2022).
 """
 
 from collections.abc import Iterator
@@ -47,11 +48,14 @@ Found = tuple[Array, Array, Array]
 
 
 class CausalAttentionCache(NamedTuple):
+    """What causal attention's backward needs: q, k and v, what each query found, and the weights where kept."""
+
     q_scaled: Array
     k: Array
     v: Array
     scale: float
     window: int | None
+    """The keys that a query sees at most; None where it sees the whole past."""
     y: Array
     maximum: Array
     total: Array
@@ -111,7 +115,7 @@ def causal_attention_forward(
     q_scaled = q * scale
     S = k.shape[2]
     if S < T:
-        raise ValueError(f"{T} queries, but only {S} keys")
+        raise ValueError(f"more queries than keys: {T} and {S}")
     whole = sees(tap, *TAPS)
     blocks = one_tile(T, S, window) if whole else tile_blocks(T, S, window)
     most = KEPT_BYTES // (H * q.itemsize)
@@ -156,9 +160,9 @@ def causal_attention_backward(
     that was added, and where it hides a key the weight is 0, which makes dscores exactly 0
     there, though dweights is not.
 
-    The row sum needs all keys, but no tile has them; y has: with p for weights, $\sum_s \mathrm{d}p_{ts}\, p_{ts} =
-    \mathrm{d}y_t \cdot \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$. And p, where it was not kept, is
-    $e^{z - \mathrm{maximum}} / \mathrm{total}$, with z for masked scores.
+    The row sum needs all keys, but no tile has them; y has: with p for weights,
+    $\sum_s \mathrm{d}p_{ts}\, p_{ts} = \mathrm{d}y_t \cdot \sum_s p_{ts}\, v_s = \mathrm{d}y_t \cdot y_t$.
+    And p, where it was not kept, is $e^{z - \mathrm{maximum}} / \mathrm{total}$, with z for masked scores.
     """
     q_scaled, k, v, scale, window, y, maximum, total, blocks, kept = cache
     if sees(tap, *TAPS) and len(blocks[0]) * len(blocks) > 1:

@@ -11,10 +11,15 @@ IGNORE_INDEX = -100  # the value that PyTorch and its ecosystem mark padding wit
 
 
 class CrossEntropyCache(NamedTuple):
+    """What cross-entropy's backward needs: the probabilities, and the targets that they are held against."""
+
     probabilities: Array
     targets: Array
+    """0 where the target does not count."""
     counted: Array
+    """Whether each target counts."""
     divisor: int
+    """How many of them count; 1 where none does."""
 
 
 def cross_entropy_forward(

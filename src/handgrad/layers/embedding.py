@@ -9,6 +9,8 @@ from .arrays import Array, as_rows
 
 
 class EmbeddingCache(NamedTuple):
+    """What the embedding's backward needs: which rows of the table were read, and how many it has."""
+
     tokens: Array
     vocabulary: int
 

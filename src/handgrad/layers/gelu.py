@@ -14,6 +14,8 @@ FARTHEST = 30.0
 
 
 class GeluCache(NamedTuple):
+    """What GELU's backward needs: the slope at each x."""
+
     slope: Array
 
 

@@ -9,10 +9,14 @@ from .arrays import Array, column_sums, row_means
 
 
 class LayerNormCache(NamedTuple):
+    """What LayerNorm's backward needs: the rows it normalised, what they were divided by, and the gain."""
+
     x_hat: Array
     inverse_std: Array
+    """(*batch, 1): 1 / sqrt(var(x) + epsilon)."""
     gamma: Array
     has_offset: bool
+    """Whether there was a beta."""
 
 
 def layer_norm_forward(

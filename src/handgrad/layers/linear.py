@@ -8,6 +8,8 @@ from .arrays import Array, as_rows
 
 
 class LinearCache(NamedTuple):
+    """What the backward of a product needs: each factor, for the gradient of the other."""
+
     x: Array
     w: Array
 

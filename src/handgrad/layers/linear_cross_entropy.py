@@ -18,6 +18,8 @@ CHUNK_BYTES = 1 << 27
 
 
 class Chunk(NamedTuple):
+    """What the backward of some of the rows needs."""
+
     linear: LinearCache
     cross_entropy: CrossEntropyCache
     share: float
@@ -25,6 +27,8 @@ class Chunk(NamedTuple):
 
 
 class LinearCrossEntropyCache(NamedTuple):
+    """What the backward of the linear map and the loss needs, some rows at a time."""
+
     chunks: tuple[Chunk, ...]
     shape: tuple[int, ...]
     """Of all logits."""

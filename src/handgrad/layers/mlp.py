@@ -12,6 +12,8 @@ from .tap import Tap, no_tap
 
 
 class MlpCache(NamedTuple):
+    """What the MLP's backward needs: the caches of its steps."""
+
     up_cache: LinearCache
     up_bias: BiasCache
     gelu_cache: GeluCache

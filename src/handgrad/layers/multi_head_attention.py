@@ -14,6 +14,8 @@ from .tap import Tap, no_tap
 
 
 class HeadsCache(NamedTuple):
+    """What the backward of the queries needs, or of the keys or values: the caches of the steps that make them."""
+
     linear: LinearCache
     bias: BiasCache
     norm: RmsNormCache | None
@@ -21,10 +23,13 @@ class HeadsCache(NamedTuple):
 
 
 class MultiHeadAttentionCache(NamedTuple):
+    """What the backward of multi-head attention needs: the caches of its steps."""
+
     q: HeadsCache
     k: HeadsCache
     v: HeadsCache
     heads: int
+    """Of the queries."""
     attention: CausalAttentionCache
     out: LinearCache
     out_bias: BiasCache

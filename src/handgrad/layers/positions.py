@@ -9,8 +9,12 @@ from .arrays import Array
 
 
 class PositionsCache(NamedTuple):
+    """What the backward of positions needs: no number of the table, only which rows were added."""
+
     context: int
+    """Rows of the table."""
     start: int
+    """The first row that was added."""
 
 
 def positions_forward(

@@ -9,8 +9,11 @@ from .arrays import Array, column_sums, row_means
 
 
 class RmsNormCache(NamedTuple):
+    """What RMSNorm's backward needs: the rows it normalised, what they were divided by, and the gain."""
+
     x_hat: Array
     inverse_rms: Array
+    """(*batch, 1): 1 / sqrt(mean(x²) + epsilon)."""
     gamma: Array
 
 

@@ -31,8 +31,12 @@ PLAIN = Rotary()
 
 
 class RotaryCache(NamedTuple):
+    """What the rotation's backward needs: the angles."""
+
     cos: Array
+    """cos θ, (T, 1, D/2)."""
     sin: Array
+    """-sin θ and sin θ, (T, 2, D/2)."""
 
 
 def rotary_forward(

@@ -10,6 +10,8 @@ from .arrays import Array
 
 
 class SiluCache(NamedTuple):
+    """What SiLU's backward needs: the slope at each x."""
+
     slope: Array
 
 

@@ -9,6 +9,8 @@ from .arrays import Array, row_sums
 
 
 class SoftmaxCache(NamedTuple):
+    """What softmax's backward needs, y; and of each row what y was made with, from which attention makes it again."""
+
     y: Array
     maximum: Array
     total: Array

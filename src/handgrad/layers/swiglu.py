@@ -11,6 +11,8 @@ from .tap import Tap, no_tap
 
 
 class SwigluCache(NamedTuple):
+    """What SwiGLU's backward needs: the caches of its steps, and both factors of the product."""
+
     gate_cache: LinearCache
     up_cache: LinearCache
     silu_cache: SiluCache

@@ -21,7 +21,10 @@ from .parameters import AttentionParameters, BlockParameters
 
 
 class BlockCache(NamedTuple):
+    """What a block's backward needs: the caches of its parts."""
+
     residual: bool
+    """Whether the stream also goes past the sub-layers."""
     norm_1: NormCache
     attention: MultiHeadAttentionCache
     norm_2: NormCache

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Inexact, Integer
 
+from ..errors import counted
 from ..layers import (
     Array,
     causal_attention_forward,
@@ -48,7 +49,7 @@ class Decoder:
     def read(self, tokens: Integer[Array, "B T"]) -> Inexact[Array, "B V"]:
         """The logits of what follows these tokens and all those read before."""
         if len(tokens) != self.batch:
-            raise ValueError(f"{len(tokens)} texts, but the decoder is for {self.batch}")
+            raise ValueError(f"{counted(len(tokens), 'text')}, but the decoder is for {self.batch}")
         if self.length + tokens.shape[1] > self.config.context:
             raise ValueError(f"{self.length + tokens.shape[1]} positions, but the context is {self.config.context}")
         with np.errstate(all="ignore"):  # what is not finite shows in the logits

@@ -36,22 +36,31 @@ Parts = Iterator[tuple[str, tuple[Any, ...]]]
 
 
 class TrunkCache(NamedTuple):
+    """What the backward of everything below the head needs."""
+
     token: EmbeddingCache
     position: PositionsCache | None
+    """None where positions are not learned."""
     blocks: tuple[BlockCache, ...]
     norm: NormCache
 
 
 class GPTCache(NamedTuple):
+    """What the backward from the logits needs."""
+
     trunk: TrunkCache
     head: LinearCache
     tied: bool
+    """Whether the head is the embedding's table."""
 
 
 class LossCache(NamedTuple):
+    """What the backward from the loss needs."""
+
     trunk: TrunkCache
     head: LinearCrossEntropyCache
     tied: bool
+    """Whether the head is the embedding's table."""
 
 
 def trunk_forward(

@@ -19,6 +19,8 @@ from .parameters import LayerNormParameters, NormParameters, RmsNormParameters
 
 
 class NormCache(NamedTuple):
+    """What a norm's backward needs; None where there is no norm."""
+
     inner: LayerNormCache | RmsNormCache | None
 
 

@@ -16,11 +16,15 @@ from .config import ModelConfig
 
 
 class LayerNormParameters(NamedTuple):
+    """A LayerNorm's gain and offset; None is an offset that the config leaves out."""
+
     gamma: Array
     beta: Array | None
 
 
 class RmsNormParameters(NamedTuple):
+    """An RMSNorm's gain."""
+
     gamma: Array
 
 
@@ -28,6 +32,8 @@ NormParameters = LayerNormParameters | RmsNormParameters
 
 
 class AttentionParameters(NamedTuple):
+    """The matrices of attention, its biases, the gains of the norms of queries and keys; None for what is left out."""
+
     w_q: Array
     w_k: Array
     w_v: Array
@@ -41,12 +47,16 @@ class AttentionParameters(NamedTuple):
 
 
 class SwigluParameters(NamedTuple):
+    """The matrices of a SwiGLU."""
+
     w_gate: Array
     w_up: Array
     w_down: Array
 
 
 class MlpParameters(NamedTuple):
+    """The matrices of an MLP and its biases; None where there are none."""
+
     w_up: Array
     w_down: Array
     b_up: Array | None
@@ -57,6 +67,8 @@ FeedForwardParameters = SwigluParameters | MlpParameters
 
 
 class BlockParameters(NamedTuple):
+    """A block's parameters by its parts; None is a norm that the config leaves out."""
+
     norm_1: NormParameters | None
     attention: AttentionParameters
     norm_2: NormParameters | None
@@ -64,19 +76,26 @@ class BlockParameters(NamedTuple):
 
 
 class EmbeddingParameters(NamedTuple):
+    """The table of tokens, and that of positions where they are learned."""
+
     token: Array
     position: Array | None
 
 
 class HeadParameters(NamedTuple):
+    """The matrix that makes logits of the stream."""
+
     w_lm: Array | None
     """None where the head is tied to the embedding of tokens."""
 
 
 class GPTParameters(NamedTuple):
+    """The tree: all parameters by the parts of the model, or what has their layout."""
+
     embedding: EmbeddingParameters
     blocks: tuple[BlockParameters, ...]
     norm: NormParameters | None
+    """The last, before the head; None where the config leaves norms out."""
     head: HeadParameters
 
 
@@ -168,7 +187,7 @@ def join_parts(parts: Mapping[str, Any]) -> GPTParameters:
 class Parameters(Mapping[str, Array]):
     """Named tensors that are views of one flat vector.
 
-    `parameters["blocks.0.attention.w_q"]` is an array to read, or to write into (`[...] = `); `flat` is all of them,
+    `parameters["blocks.0.attention.w_q"]` is an array to read, or to write into (`[...] = x`); `flat` is all of them,
     `tree` is what the formulas take.
     """
 

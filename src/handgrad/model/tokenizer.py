@@ -77,6 +77,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
+        """The tokenizer of a `tokenizer.json`; a `TextError` where the file holds none."""
         content = read_text_file(path)
         with _refused(f"{path}: not a tokenizer file"):
             inner = tokenizers.Tokenizer.from_str(content)
@@ -93,6 +94,7 @@ class Tokenizer:
         return cls(tokenizers.Tokenizer.from_str(text))
 
     def to_json(self) -> str:
+        """The content of its `tokenizer.json`."""
         return self.inner.to_str(pretty=True)
 
     @property
@@ -178,6 +180,7 @@ class Tokenizer:
         return len(self.inner.id_to_token(token) or "") if self._by_bytes else len(self.decode([token]).encode())
 
     def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens. Bytes that make no character are �; a number above all tokens' adds nothing."""
         with _refused("the tokens cannot be made a text"):
             return self.inner.decode([int(token) for token in tokens])
 

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ..errors import WeightsError, listed
+from ..errors import WeightsError, counted, listed
 from ..layers import Array
 from .config import ModelConfig
 from .parameters import Parameters, Shape, named_shapes
@@ -43,7 +43,7 @@ def load_parameters(path: Path, config: ModelConfig) -> Parameters:
     with open_tensors(path) as file:
         count = len(file.keys())
         if config.layers > count:  # before a table of the config's size is made
-            raise WeightsError(f"{path}: {count} tensors are too few for layers: {config.layers}")
+            raise WeightsError(f"{path}: {counted(count, 'tensor')}: too few for layers: {config.layers}")
         dtype = _compare(path, file, named_shapes(config))
         parameters = Parameters(config, dtype=dtype)
         _read(path, file, parameters)

@@ -25,12 +25,16 @@ MANY = 4_000_000
 
 
 class Verdict(NamedTuple):
+    """How far a backward's gradient of one tensor is from the complex step's."""
+
     tensor: str
     shape: tuple[int, ...]
     error: float
+    """Relative, see `relative_error`."""
 
     @property
     def passed(self) -> bool:
+        """Whether the error is within `BAR`."""
         return self.error <= BAR
 
 

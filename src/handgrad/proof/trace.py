@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Integer
 
-from ..errors import HandgradError
+from ..errors import HandgradError, counted
 from ..files import parse_json_object, read_json_object, write_all
 from ..layers import IGNORE_INDEX, Array
 from ..model import Model, ModelConfig, load_metadata
@@ -37,6 +37,7 @@ class Trace:
 
     @cached_property
     def activations(self) -> dict[str, Array]:
+        """What the forward makes, by name."""
         return self._of("activations")
 
     @cached_property
@@ -140,7 +141,8 @@ def _next_tokens(model: Model, texts: Sequence[str]) -> tuple[Array, Array]:
     for tokens in each:
         if not 2 <= len(tokens) <= context + 1:
             raise HandgradError(
-                f"the text has {len(tokens)} tokens; from 2 to {context + 1} can be traced: a context, and what follows"
+                f"the text has {counted(len(tokens), 'token')}; from 2 to {context + 1} can be traced: a context, and "
+                "what follows"
             )
     shape = len(each), max(map(len, each)) - 1
     tokens, targets = np.zeros(shape, np.int64), np.full(shape, IGNORE_INDEX)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ..errors import TextError
+from ..errors import TextError, counted
 from ..layers import Array
 from ..model import Tokenizer
 from .prepared.tokens import MappedTokens
@@ -53,7 +53,9 @@ class Text(Protocol):
         """The tokens of the part to learn from."""
         ...
 
-    def held_out(self, tokenizer: Tokenizer) -> Passage: ...
+    def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The passage that evaluations measure the loss on."""
+        ...
 
     def excerpt(self) -> str:
         """Some of the held-out text, or all."""
@@ -68,18 +70,23 @@ class SplitText(NamedTuple):
 
     @property
     def sha256(self) -> str:
+        """Of both parts, and so of where the text is split."""
         return hashlib.sha256("\0".join(self).encode()).hexdigest()
 
     def make_tokenizer(self, config: TokenizerConfig) -> Tokenizer:
+        """One that knows the characters of both parts and, where it learns, learns from the first."""
         return config.make(self.training, self.training + self.validation)
 
     def learn_from(self, tokenizer: Tokenizer) -> Array:
+        """The tokens of the text to learn from."""
         return tokenizer.encode(self.training)
 
     def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The tokens of the text that is held out, and what they stand for."""
         return tokenize(self.validation, tokenizer)
 
     def excerpt(self) -> str:
+        """The held-out text, all of it."""
         return self.validation
 
 
@@ -105,11 +112,11 @@ def make_corpus(text: Text, tokenizer: Tokenizer, length: int) -> Corpus:
     if min(training, held_out) <= length:
         if not isinstance(text, SplitText):
             raise TextError(
-                f"too short: {training:,} tokens to learn from and {held_out:,} held out, and a sequence of {length} "
-                f"needs {length + 1} of each; handgrad data prepare --held-out says how much is held out"
+                f"too short: {counted(training, 'token')} to learn from and {held_out:,} held out, and a sequence of "
+                f"{length} needs {length + 1} of each; handgrad data prepare --held-out says how much is held out"
             )
         raise TextError(
-            f"the text is too short: its held-out tenth has {held_out} tokens, a sequence of "
+            f"the text is too short: its held-out tenth has {counted(held_out, 'token')}, a sequence of "
             f"{length} needs {length + 1}, so about {10 * (length + 1):,} in all"
         )
     return corpus

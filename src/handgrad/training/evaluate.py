@@ -46,6 +46,7 @@ class Evaluation(NamedTuple):
 
     @property
     def bits(self) -> float:
+        """Of the whole passage, but for its first token, which nothing predicts."""
         return self.loss / math.log(2) * (len(self.passage.tokens) - 1)
 
     @property

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..layers import Array
 from ..machine import memory_size
 from ..model import Decoder, Model, leaves, loss_forward
@@ -33,10 +33,12 @@ class Memory(NamedTuple):
 
     @property
     def decoding(self) -> int:
+        """What sampling from one text takes."""
         return self.weights + self.keys_and_values
 
     @property
     def training(self) -> int:
+        """What training takes."""
         return self.weights + self.gradients + self.moments + self.activations
 
 
@@ -74,7 +76,7 @@ def refuse_what_does_not_fit(model: Model, config: TrainingConfig, ranks: Ranks)
     needed, there = ranks.neighbours * memory(model, config, ranks).training, memory_size()
     if there is not None and needed > there:
         raise ConfigError(
-            f"batch: {config.batch} sequences of {config.sequence(model.config.context)} need about "
+            f"batch: {counted(config.batch, 'sequence')} of {config.sequence(model.config.context)} would take about "
             f"{needed / 1e9:.0f} GB of memory, and this machine has {there / 1e9:.0f}; a higher accumulation works on "
             "fewer of them at once, with the same result"
         )

@@ -93,6 +93,7 @@ class Record(NamedTuple):
     init: Init | None = None
 
     def to_bytes(self) -> bytes:
+        """The file's content."""
         content = {
             "preset": self.preset,
             "settings": self.recipe.to_dict(),

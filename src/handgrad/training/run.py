@@ -89,6 +89,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
+        """Whether all its updates are made."""
         return self.step >= self.trainer.config.steps
 
     def train(self) -> Iterator[Progress]:
@@ -133,6 +134,7 @@ class Run:
         self._saving_took = self._saved_at - start
 
     def close(self) -> None:
+        """Let go of the folder, so that another process may go on with the run; this saves nothing."""
         self._lock.release()
 
     def __enter__(self) -> Self:

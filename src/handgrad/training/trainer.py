@@ -50,6 +50,7 @@ class Progress(NamedTuple):
 
     @property
     def validation_loss(self) -> float | None:
+        """Nats a token; None where no evaluation followed the update."""
         return self.validation.loss if self.validation else None
 
 

@@ -50,7 +50,7 @@ def test_slices_and_places(dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [-1, sum(SIZES)])
 def test_places_that_are_not_there(place: int, tmp_path: Path) -> None:
     _, files = shards(tmp_path)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match=rf"^{place} or {place}: not among {sum(SIZES)} tokens$"):
         MappedTokens(files, np.dtype("<u2"), 1000)[np.array([place])]
 
 

@@ -3,7 +3,7 @@
 import { choice, h, put } from "handgrad/dom.js";
 import { chart } from "handgrad/chart.js";
 import { label } from "handgrad/layout.js";
-import { short } from "handgrad/numbers.js";
+import { plural, short } from "handgrad/numbers.js";
 import { isStale, isStatic } from "handgrad/source.js";
 
 const SERIES = {
@@ -107,7 +107,7 @@ export async function flowPanel({ pass, state, ask, update }) {
         : choice(
             "Fresh models of",
             layers,
-            depths.map((n) => [n, n === 1 ? "1 block" : `${n} blocks`]),
+            depths.map((n) => [n, plural(n, "block")]),
             (value) => update({ layers: Number(value) }),
           ),
     ),

@@ -4,7 +4,7 @@ import { h, keepingFocus, put, say } from "handgrad/dom.js";
 import { OF_A_TENSOR, PANELS, heading, tabs } from "handgrad/detail.js";
 import { blockOf } from "handgrad/layout.js";
 import { ModelMap } from "handgrad/map.js";
-import { count } from "handgrad/numbers.js";
+import { plural } from "handgrad/numbers.js";
 import { ask, isStale, isStatic, LIVE_ONLY } from "handgrad/source.js";
 import { LIVE, read, write } from "handgrad/state.js";
 import { strip } from "handgrad/strip.js";
@@ -112,7 +112,7 @@ async function retrace() {
 function header() {
   const { config } = pass;
   at("model").textContent =
-    `${pass.title} · ${count(pass.parameters)} parameters, ${config.layers} blocks of width ${config.width} with ${config.heads} heads`;
+    `${pass.title} · ${plural(pass.parameters, "parameter")}, ${plural(config.layers, "block")} of width ${config.width} with ${plural(config.heads, "head")}`;
   document.title = `handgrad explorer: ${pass.title}`;
   if (document.activeElement !== at("text") || at("text").value === submitted) showText(pass.text);
   keepingFocus(at("strip"), () =>

@@ -2,7 +2,7 @@
 
 import { h, put, table } from "handgrad/dom.js";
 import { Heatmap } from "handgrad/heatmap.js";
-import { exact, quoted, short, visible } from "handgrad/numbers.js";
+import { exact, plural, quoted, short, visible } from "handgrad/numbers.js";
 
 const sub = (text) => h("sub", {}, text);
 const digits = (x) => short(x, 6);
@@ -116,7 +116,7 @@ class Row {
       const [s, e, dz] = [S, E, Z].map((matrix) => this.at(matrix, r, j));
       return [j + place.column, this.text(j + place.column), ...[s, e, e * s, dz].map(digits)];
     });
-    const caption = `The ${rows.length} keys that position ${r + place.row} sees`;
+    const caption = `The ${plural(rows.length, "key")} that position ${r + place.row} sees`;
     this.details.append(table(caption, ["j", "key", "S", "E", "E · S", "dZ"], rows));
     const held = this.details.querySelectorAll("tbody tr")[keys.indexOf(c)];
     held?.classList.add("held");

@@ -2,7 +2,7 @@
 
 import { h, debounced, keepingFocus, put } from "handgrad/dom.js";
 import { chart } from "handgrad/chart.js";
-import { count, short } from "handgrad/numbers.js";
+import { count, plural, short } from "handgrad/numbers.js";
 import { isStatic, LIVE_ONLY } from "handgrad/source.js";
 
 const AGAIN = 5000; // milliseconds between two looks at a run that is being trained
@@ -64,7 +64,7 @@ class Training {
     );
     this.say(words(this.wanted ?? { name, step: pass.step }));
     this.newer.hidden = !there || there.step === pass.step;
-    this.newer.textContent = there ? `Go on to ${count(there.step)} updates` : "";
+    this.newer.textContent = there ? `Go on to ${plural(there.step, "update")}` : "";
   }
 
   update(header, pass) {
@@ -75,7 +75,7 @@ class Training {
     this.text = text;
     if (at !== null && pass.loss !== null) this.seen.set(at, pass.loss);
     const going = header.active ? h("strong", {}, "It is being trained now: ") : null;
-    put(this.progress, going, `${count(header.step)} of ${count(header.steps)} updates.`);
+    put(this.progress, going, `${count(header.step)} of ${plural(header.steps, "update")}.`);
     const choice = this.kept.length > 1 && !isStatic;
     this.models.hidden = !choice;
     this.alone.hidden = choice;
@@ -116,4 +116,4 @@ function curves(header, seen, at) {
 }
 
 const words = ({ name, step }) =>
-  step === null ? "" : `${count(step)} updates${/^\d+$/.test(name) ? "" : `, ${name}`}`;
+  step === null ? "" : `${plural(step, "update")}${/^\d+$/.test(name) ? "" : `, ${name}`}`;

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import counted
 from ...layers import Array
 from ...proof import BAR, MUTATIONS, Case, Mutation
 from ...proof.compare.relations import factor_of, known_as, relation
@@ -77,7 +78,8 @@ def _not_finite(seen: Evidence) -> str:
             bad = np.argwhere(~np.isfinite(mine[name]))
             if len(bad):
                 at = f", the first at [{', '.join(map(str, bad[0].tolist()))}]" if mine[name].ndim else ""
-                return f"Your {name} has nan or infinity in {len(bad)} of {mine[name].size} entries{at}."
+                entries = counted(mine[name].size, "entry", "entries")
+                return f"Your {name} has nan or infinity in {len(bad)} of {entries}{at}."
     return ""
 
 
@@ -99,7 +101,7 @@ def _one_for_another(exercise: Exercise, taken: Mapping[str, str]) -> str:
         returned = ", ".join(taken.get(name, name) for name in exercise.returns)
         return f"You returned {returned}: return {', '.join(exercise.returns)}, in this order."
     facts = [f"your {name} is the right {other}" for name, other in taken.items()]
-    text = " and ".join(facts[:ROOM]) + (f", and {len(facts) - ROOM} more are others" if len(facts) > ROOM else "")
+    text = " and ".join(facts[:ROOM]) + (f", and so on with {len(facts) - ROOM} more" if len(facts) > ROOM else "")
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -50,6 +50,7 @@ class Grade(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the backward is right."""
         return self.state == "passed"
 
 

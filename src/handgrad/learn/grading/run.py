@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import HandgradError
+from ...errors import HandgradError, counted
 from ...files import naming
 from ...layers import Array
 from ...proof.tensor_files import read_npz
@@ -119,7 +119,7 @@ def _told(answer: dict[str, Any], arrays_file: Path, count: int, printed: str) -
         arrays = read_npz(arrays_file)
         answers = [_decoded(each["returned"], arrays) for each in answer["answers"]]
         if len(answers) != count:
-            raise HandgradError(f"{len(answers)} answers to {count} questions")
+            raise HandgradError(f"{counted(len(answers), 'answer')} to {counted(count, 'question')}")
     touched = [each["touched"] for each in answer.get("answers", [])]
     changed = [str(name) for name in answer.get("changed", [])]
     return Outcome(answers, touched, answer if "problem" in answer else {}, printed, changed)

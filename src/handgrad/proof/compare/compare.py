@@ -31,7 +31,10 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
+    """How the tensors of a file stand to those of a reference."""
+
     dtype: str
+    """The coarser of what the two were kept in; it decides the envelope."""
     known: int
     """How many tensors the reference has; rows are those that are compared."""
     rows: tuple[Row, ...]

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError, HandgradError
+from ...errors import ConfigError, HandgradError, counted
 from ...layers import Array
 from ...model import ModelConfig
 from ..case import Case, given_of
@@ -22,20 +22,25 @@ COMPARED = ("activations", "outputs", "cotangents", "gradients")
 
 
 class Reference(NamedTuple):
+    """What a file is held against: the tensors of a trace or of a kit's case, and the case that makes them."""
+
     kind: Literal["trace", "kit"]
     layer: str
     case: Case
     dy: Array
+    """The cotangent of the case's output."""
     given: dict[str, Array]
     """By key: tokens, targets, parameters or inputs."""
     tensors: dict[str, Array]
     """By key in the order of the dataflow: what is compared."""
     axes: dict[str, list[str]]
+    """The names of each tensor's axes, by key."""
     kept: Envelope
     """The envelope that a kit's case brings with it."""
 
     @property
     def dtype(self) -> str:
+        """What the tensors were kept in."""
         return str(next(iter(self.tensors.values())).dtype)
 
     def run(self, through: Through = as_it_is, mutation: Mutation | None = None) -> dict[str, Array]:
@@ -69,7 +74,8 @@ def read_reference(path: Path) -> Reference:
         allowed = reference.envelope(reference.dtype)
         for key, x in reference.tensors.items():
             if len(reference.axes[key]) != x.ndim:
-                raise HandgradError(f"{path}: {key}: {x.ndim} axes, but the manifest names {len(reference.axes[key])}")
+                named = len(reference.axes[key])
+                raise HandgradError(f"{path}: {key}: {counted(x.ndim, 'axis', 'axes')}, but the manifest names {named}")
             if not deviation(x, again[key]) <= allowed[key]:
                 raise HandgradError(f"{path}: {key} is not what handgrad makes of the file's inputs: it was changed")
     except ConfigError as error:

@@ -295,7 +295,7 @@ def main() -> int:
     except UnusableError as error:
         print(f"kit_torch: {error}", file=sys.stderr)
         return 2
-    print(f"{len(passed)} cases in {options.dtype}, {passed.count(False) or 'none'} failed")
+    print(f"{len(passed)} case{'s' * (len(passed) != 1)} in {options.dtype}, {passed.count(False) or 'none'} failed")
     return 0 if all(passed) else 1
 
 

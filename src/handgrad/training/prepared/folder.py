@@ -36,10 +36,13 @@ class Plan(NamedTuple):
 
     @property
     def bytes(self) -> int:
+        """Of all sources together, as they lie on the disk."""
         return sum(source.bytes for source in self.sources)
 
 
 class Prepared(NamedTuple):
+    """Prepared data, as a command left them."""
+
     manifest: Manifest
     was_complete: bool
     """Before the command was given."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from ...errors import ConfigError, DamagedError, HandgradError
+from ...errors import ConfigError, DamagedError, HandgradError, counted
 from ...files import read_file, read_json_object, require_folder
 from ...model import TOKENIZER_FILE
 from ...settings import LARGEST
@@ -38,6 +38,8 @@ class Source(NamedTuple):
 
 
 class ShardRecord(NamedTuple):
+    """A file of tokens."""
+
     name: str
     tokens: int
     sha256: str
@@ -70,6 +72,8 @@ class Options(NamedTuple):
 
 
 class TokenizerRecord(NamedTuple):
+    """The tokenizer that made the tokens."""
+
     sha256: str
     """Of tokenizer.json."""
     vocabulary: int
@@ -78,13 +82,17 @@ class TokenizerRecord(NamedTuple):
 
 
 class Manifest(NamedTuple):
+    """What prepared data are: what they were made from, how, and the files that they are in."""
+
     options: Options
     sources: tuple[Source, ...]
     tokenizer: TokenizerRecord
     dtype: str
+    """Of a token in the files."""
     training: Part
     held_out: Part
     made_by: dict[str, str]
+    """The versions of handgrad and its libraries."""
 
     @property
     def sha256(self) -> str:
@@ -94,12 +102,15 @@ class Manifest(NamedTuple):
 
     @property
     def documents(self) -> int:
+        """Of all sources together."""
         return sum(source.documents for source in self.sources)
 
     def to_bytes(self) -> bytes:
+        """The file's content."""
         return to_json({"format": FORMAT, "version": VERSION, **self._asdict()})
 
     def shards(self, folder: Path, part: Literal["training", "held_out"]) -> list[Shard]:
+        """The files of a part, in the order of the text."""
         return [Shard(folder / shard.name, shard.tokens) for shard in getattr(self, part).shards]
 
 
@@ -191,7 +202,7 @@ class Fields:
             if not re.fullmatch(r"(training|held-out)-\d{5}\.npy", shard.name):
                 raise ConfigError(f"{self.name}: shards: name: {shard.name!r} cannot be")
         if sum(shard.tokens for shard in shards) + waiting != numbers.tokens:
-            raise ConfigError(f"{self.name}: its shards have not {numbers.tokens:,} tokens together")
+            raise ConfigError(f"{self.name}: its shards have not {counted(numbers.tokens, 'token')} together")
         return Part(*numbers, tuple(shards))
 
     def dict(self, value: Any, what: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from ...errors import ConfigError, DamagedError
+from ...errors import ConfigError, DamagedError, counted
 from ...files import read_file
 from ...model import TOKENIZER_FILE, Tokenizer
 from ..corpus import Passage
@@ -26,6 +26,7 @@ class PreparedText:
 
     @property
     def sha256(self) -> str:
+        """Of all that training reads, as the manifest has it."""
         return self.manifest.sha256
 
     @cached_property
@@ -37,11 +38,12 @@ class PreparedText:
         tokenizer = Tokenizer.load(path)
         if tokenizer.vocabulary != self.manifest.tokenizer.vocabulary:
             raise DamagedError(
-                f"{path}: {tokenizer.vocabulary:,} tokens, {self.manifest.tokenizer.vocabulary:,} listed"
+                f"{path}: {counted(tokenizer.vocabulary, 'token')}, {self.manifest.tokenizer.vocabulary:,} listed"
             )
         return tokenizer
 
     def make_tokenizer(self, config: TokenizerConfig) -> Tokenizer:
+        """The tokenizer that made the tokens; a `ConfigError` where the settings ask for another."""
         if config.tokenizer != "data":
             raise ConfigError(f"tokenizer: {config.tokenizer!r}, but the prepared data in {self.folder} have their own")
         return self.tokenizer
@@ -51,6 +53,7 @@ class PreparedText:
         return self._mapped(tokenizer, "training")
 
     def held_out(self, tokenizer: Tokenizer) -> Passage:
+        """The held-out tokens, and what they stand for; a `ConfigError` where they are those of another tokenizer."""
         part = self.manifest.held_out
         tokens = self._mapped(tokenizer, "held_out")
         return Passage(tokens, part.characters - part.first_characters, part.bytes - part.first_bytes)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import DamagedError
+from ...errors import DamagedError, counted
 from ...files import naming
 from ...layers import Array
 
@@ -60,7 +60,7 @@ class MappedTokens:
         places = np.asarray(key)
         flat = places.ravel()
         if flat.size and (flat.min() < 0 or flat.max() >= len(self)):
-            raise IndexError(f"{len(self)} tokens have none at {flat.min()} or {flat.max()}")
+            raise IndexError(f"{flat.min()} or {flat.max()}: not among {counted(len(self), 'token')}")
         found = np.empty(flat.shape, np.int32)
         shards = np.searchsorted(self._ends, flat, side="right")
         for number in np.unique(shards):
@@ -122,4 +122,4 @@ def _check_file(shard: Shard, dtype: np.dtype[Any]) -> None:
     except FileNotFoundError:
         raise DamagedError(f"{shard.path}: is missing") from None
     if begins != expected or size != len(expected) + shard.tokens * dtype.itemsize:
-        raise DamagedError(f"{shard.path}: not the {shard.tokens:,} tokens of {dtype} that its manifest lists")
+        raise DamagedError(f"{shard.path}: not the {counted(shard.tokens, 'token')} of {dtype} that its manifest lists")
