@@ -12,7 +12,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import HandgradError, meant
+from ..errors import HandgradError, counted, meant
 from ..proof import (
     BAR,
     MUTATIONS,
@@ -121,11 +121,14 @@ def _check_gradients(
     console.print(table)
     wrong = sum(not verdict.passed for verdict in verdicts)
     worst = max(verdict.error for verdict in verdicts)
-    compared = "values and gradients against PyTorch" if against else "gradients against the complex step"
+    if against:
+        compared = counted(len(verdicts), "value or gradient", "values and gradients") + " against PyTorch"
+    else:
+        compared = counted(len(verdicts), "gradient") + " against the complex step"
     if along and not against:
         compared += ", each along a random direction"
     console.print(
-        f"\n{len(verdicts)} {compared}: "
+        f"\n{compared}: "
         f"{f'[bold red]{wrong} wrong[/]' if wrong else '[green]all proved[/]'} in {time.perf_counter() - start:.1f} s\n"
         f"largest relative error {worst:.1e}, bar {BAR:.0e}"
     )
@@ -165,7 +168,7 @@ def _check_mutations(console: Console, layer: str | None, seed: int) -> bool:
     well = sum(lesson.verdict == "as well" for *_, lesson in findings)
     met = sum(lesson.verdict != "not met" for *_, lesson in findings)
     console.print(
-        f"\n{len(findings)} mutations: "
+        f"\n{counted(len(findings), 'mutation')}: "
         f"{f'[bold red]{survivors} not caught[/]' if survivors else '[green]all caught[/]'} "
         f"in {time.perf_counter() - start:.1f} s"
     )

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as ProgressBar
 
+from ..errors import counted
 from ..training.prepared import PROGRESS_FILE, Interrupted, Manifest, Told, check_prepared, make_plan, require_manifest
 from ..training.prepared import prepare as prepare_text
 from .terminal import FULL_WIDTH, interruptible, plain_console
@@ -148,15 +149,11 @@ def _show(console: Console, manifest: Manifest) -> None:
     training, held_out = manifest.training, manifest.held_out
     tokens, characters = training.tokens + held_out.tokens, training.characters + held_out.characters
     console.print(
-        f"{_counted(manifest.documents, 'document')} in {_counted(len(manifest.sources), 'file')}, "
+        f"{counted(manifest.documents, 'document')} in {counted(len(manifest.sources), 'file')}, "
         f"{manifest.tokenizer.vocabulary:,} different tokens; {training.tokens:,} tokens to learn from, "
         f"{held_out.tokens:,} held out; "
         f"{characters / tokens:.2f} characters a token"
     )
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("s" if count != 1 else "")
 
 
 def _size(count: int) -> str:

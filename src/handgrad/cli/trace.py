@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from ..errors import HandgradError
+from ..errors import HandgradError, counted
 from ..files import require_place
 from ..proof import refuse_other_files
 from ..proof import trace as trace_model
@@ -61,5 +61,5 @@ def trace(
     print(
         f"{out} and {out.with_suffix('.json').name}: {len(traced.activations)} activations, "
         f"{len(traced.cotangents)} cotangents, {len(traced.gradients)} gradients, {dtype}, {size:,.1f} MB\n"
-        f"loss {traced.loss:.6f} nats over {np.count_nonzero(traced.targets >= 0)} targets"
+        f"loss {traced.loss:.6f} nats over {counted(np.count_nonzero(traced.targets >= 0), 'target')}"
     )
