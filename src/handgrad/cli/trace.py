@@ -61,5 +61,5 @@ def trace(
     print(
         f"{out} and {out.with_suffix('.json').name}: {len(traced.activations)} activations, "
         f"{len(traced.cotangents)} cotangents, {len(traced.gradients)} gradients, {dtype}, {size:,.1f} MB\n"
-        f"loss {traced.loss:.6f} nats over {counted(np.count_nonzero(traced.targets >= 0), 'target')}"
+        f"loss {traced.loss:.6f} nats over {counted(int(np.count_nonzero(traced.targets >= 0)), 'target')}"
     )
