@@ -191,7 +191,7 @@ def remove_parts(folder: Path) -> None:
 def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     path = folder / CHECKSUMS_FILE
     try:
-        lines = read_file(path).decode().splitlines()
+        lines = read_file(path).decode().removesuffix("\n").split("\n")  # no other character ends a line here
     except UnicodeDecodeError:
         lines = ["?"]
     matches = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line) for line in lines]

@@ -55,6 +55,15 @@ def places(count: int, folder: Path, names: tuple[str, ...], generator: random.R
     return [folder / name for name in drawn]
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_any_flipped_bit_of_the_end_of_a_line_of_checksums_is_noticed(broken_off: Path, bit: int) -> None:
+    """A vertical tab is one bit from a newline, and would end a line elsewhere."""
+    path = broken_off / CHECKSUMS_FILE
+    path.write_bytes(path.read_bytes().replace(b"\n", bytes([ord("\n") ^ 1 << bit]), 1))
+    with resume_run(broken_off) as run:
+        assert run.step == LAST - EVERY
+
+
 def test_any_flipped_bit_of_a_checkpoint_is_noticed_and_the_one_before_it_used(
     broken_off: Path, generator: random.Random
 ) -> None:
