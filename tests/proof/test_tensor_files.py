@@ -40,6 +40,15 @@ def test_no_room_is_made_for_numbers_that_are_not_there(shape: str, tmp_path: Pa
         read_npz(path)
 
 
+def test_texts_of_no_length_are_numbers_too(tmp_path: Path) -> None:
+    """They take no room, until they become something else."""
+    path = tmp_path / "a.npz"
+    header = HEADER.format("(9223372036854775807,)")
+    write(path, header.replace("<f8", "|S0"), bytes(16))
+    with pytest.raises(HandgradError, match=r"a.npy: an array of shape .* not so many numbers$"):
+        read_npz(path)
+
+
 @pytest.mark.parametrize("header", ["(", "{'descr': ", "{}", "[1]", HEADER.format("'a'"), "\0" * 60, "x" * 20_000])
 def test_a_header_that_is_none(header: str, tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
