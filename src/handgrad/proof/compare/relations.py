@@ -117,7 +117,8 @@ def _local(mine: Array, right: Array, axes: Sequence[str], envelope: float) -> s
 def _unsummed(mine: Array, right: Array, envelope: float) -> str | None:
     for count in range(1, mine.ndim - right.ndim + 1):
         for summed in itertools.combinations(range(mine.ndim), count):
-            if _is(np.asarray(mine.sum(axis=summed)), right, envelope):
+            left = tuple(length for axis, length in enumerate(mine.shape) if axis not in summed)
+            if left == right.shape and _is(np.asarray(mine.sum(axis=summed)), right, envelope):
                 axes = " and ".join(f"{axis} (of length {mine.shape[axis]})" for axis in summed)
                 return f"it is not summed over axis {axes}"
     return None
