@@ -191,10 +191,10 @@ def remove_parts(folder: Path) -> None:
 def _read_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     path = folder / CHECKSUMS_FILE
     try:
-        lines = read_file(path).decode().removesuffix("\n").split("\n")  # no other character ends a line here
+        lines = read_file(path).decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         lines = ["?"]
-    matches = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+)", line) for line in lines]
+    matches = [re.fullmatch(r"([0-9a-f]{64})  ([^/\\]+?)\r?", line) for line in lines]  # nothing else ends a line
     listed = {match[2]: match[1] for match in matches if match}
     if not matches or not all(matches):
         raise DamagedError(f"{path}: not a list of checksums")
