@@ -17,15 +17,13 @@ from handgrad.proof.formulas import defined_in, equations_of
 
 
 def test_a_docstring_s_markdown_becomes_restructuredtext() -> None:
-    text = (
-        "Add `b` to *each* row of x, |b| * 2, with $a^2$.\n\n$$ y = x + b, \\qquad b = 1 $$\n\n    code = `as it is`\n"
-    )
+    text = "Add `b` to *each* row of x, |b| * 2, with $a^2$.\n\n$$ y = x + b, \\qquad b = 1 $$\n\n    code = `b`\n"
     assert [line for line in as_rst(text.split("\n")) if line] == [
         r"Add ``b`` to *each* row of x, \|b\| \* 2, with :math:`a^2`.",
         ".. math:: y = x + b",
         ".. math:: b = 1",
         "::",
-        "    code = `as it`",
+        "    code = `b`",
     ]
 
 
