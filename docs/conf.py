@@ -46,7 +46,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 exclude_patterns = ["_build", "conf.py", "extensions"]
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

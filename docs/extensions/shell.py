@@ -168,7 +168,7 @@ class File(SphinxDirective):
 
 class Picture(SphinxDirective):
     required_arguments = 1
-    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required, "width": directives.unchanged}
+    option_spec: ClassVar[dict[str, Any]] = {"alt": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         made = folder_of(self.env.app, self.env.docname) / self.arguments[0]
@@ -176,10 +176,7 @@ class Picture(SphinxDirective):
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(made, kept)
         address = "/" + kept.relative_to(self.env.srcdir).as_posix()
-        picture = nodes.image(uri=address, alt=self.options.get("alt", made.name))
-        if width := self.options.get("width"):
-            picture["width"] = width
-        return [picture]
+        return [nodes.image(uri=address, alt=self.options.get("alt", made.name))]
 
 
 def _anew(app: Sphinx, page: str, source: list[str]) -> None:
