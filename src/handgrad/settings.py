@@ -82,13 +82,18 @@ class Settings:
     @classmethod
     @cache
     def _meanings(cls) -> dict[str, str]:
-        (body,) = (node.body for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
-        return {
-            field.target.id: " ".join(text.value.value.split())
-            for field, text in itertools.pairwise(body)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
-        }
+        return meanings_of(cls)
+
+
+def meanings_of(record: type) -> dict[str, str]:
+    """What the fields of a class mean: the text below each in the source, as one line; without one it is left out."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(record)).body if isinstance(node, ast.ClassDef))
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def read_assignment(text: str) -> tuple[str, Any]:

@@ -54,7 +54,7 @@ def test_the_line_of_the_list_is_the_first_of_the_command_s_own_help(package: st
 
 def test_each_module_of_the_command_line_is_a_command_or_serves_one() -> None:
     """A new command that the list has not is found here."""
-    served = {"app", "complete", "lazy", "terminal", "model", "run", "show"}
+    served = {"app", "complete", "lazy", "terminal", "model", "refuse", "run", "show"}
     for module in (app, learn):
         files = {path.stem for path in Path(inspect.getfile(module)).parent.glob("*.py")} - {"__init__"}
         assert files - served == set(module.COMMANDS) - {"learn"}

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion
 from rich.table import Table
 
-from ..errors import installing
+from ..errors import counted, installing
 from ..machine import cores, memory_size
 from .terminal import PIPE_WIDTH, make_room, plain_console
 
@@ -206,9 +206,8 @@ def _blas() -> list[dict[str, Any]] | None:
 
 
 def _in_words(blas: dict[str, Any]) -> str:
-    threads = blas["num_threads"]
     parts = [f"{blas['internal_api']} {blas['version']}", blas.get("architecture")]
-    return ", ".join([*filter(None, parts), f"{threads} thread" + ("s" if threads > 1 else "")])
+    return ", ".join([*filter(None, parts), counted(blas["num_threads"], "thread")])
 
 
 def _mpi() -> str:

@@ -13,6 +13,7 @@ from ..files import require_place
 from ..training import PRESETS, newest_run
 from . import complete
 from .model import find_model, fresh_model
+from .refuse import refuse, refuse_seed
 from .terminal import plain_console
 
 
@@ -61,10 +62,8 @@ def explore(
     if run is not None and preset is not None:
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
     if html is not None:
-        if port is not None:
-            raise HandgradError("--port: not with --html, which serves nothing")
-        if browser is not None:
-            raise HandgradError(f"--{'' if browser else 'no-'}browser: not with --html, which opens nothing")
+        refuse({"--port": port}, "not with --html, which serves nothing")
+        refuse({"--browser" if browser else "--no-browser": browser}, "not with --html, which opens nothing")
         require_place(html)
     try:
         from ..explorer import Explorer, Shelf, shelf_of, write_page
@@ -73,8 +72,7 @@ def explore(
         raise HandgradError(f"{error.name} is missing, which the explorer needs: {installing('explore')}") from None
     run = run or (None if preset else newest_run())
     if run is not None:
-        if seed is not None:
-            raise HandgradError(f"--seed: the weights of {run} are there; leave it out, or give --preset")
+        refuse_seed(seed, run)
         shelf = shelf_of(*find_model(run))
     else:
         preset = preset or "default"

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import HandgradError, TextError
+from ..errors import TextError
 from ..model import DEFAULT_TEMPERATURE, DEFAULT_TOKENS
 from .model import RunFolder, load_model
+from .refuse import refuse
 
 
 def generate(
@@ -35,9 +36,8 @@ def generate(
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed writes the same text.")] = None,
 ) -> None:
     """Continue a prompt with a trained model. The text, prompt included, goes to standard output as it is drawn."""
-    drawing = {"--top-k": top_k, "--top-p": top_p, "--seed": seed}
-    if temperature == 0 and (given := [name for name, value in drawing.items() if value is not None]):
-        raise HandgradError(f"{given[0]}: not with --temperature 0, which draws nothing")
+    if temperature == 0:
+        refuse({"--top-k": top_k, "--top-p": top_p, "--seed": seed}, "not with --temperature 0, which draws nothing")
     model = load_model(run)
     sampling: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
     sampling["stop"] = [text.replace("\\n", "\n") for text in stop or []]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+from ..errors import counted
 from ..model import DEFAULT_TEMPERATURE
 from ..training import BEST, PLOT_FILE, Progress, Run
 from .terminal import FULL_WIDTH, interruptible
@@ -36,7 +37,7 @@ def show_start(run: Run, console: Console) -> None:
         f"run in {run.folder}"
     )
     if (size := run.trainer.ranks.size) > 1:
-        console.print(f"{size} ranks, {run.trainer.threads} thread{'s' * (run.trainer.threads > 1)} each")
+        console.print(f"{size} ranks, {counted(run.trainer.threads, 'thread')} each")
     if run.complete:
         return
     if run.step:

@@ -13,6 +13,7 @@ from ..proof import trace as trace_model
 from ..training import PRESETS
 from . import complete
 from .model import fresh_model, load_model
+from .refuse import refuse_seed
 
 
 def trace(
@@ -50,8 +51,8 @@ def trace(
     """
     if (run is None) == (preset is None):
         raise HandgradError("give a RUN, or --preset NAME for a fresh model: one of the two")
-    if run is not None and seed is not None:
-        raise HandgradError(f"--seed: the weights of {run} are there; leave it out, or give --preset")
+    if run is not None:
+        refuse_seed(seed, run)
     require_place(out)
     model = load_model(run) if run else fresh_model(preset or "", seed or 0)
     refuse_other_files(out)

@@ -1,6 +1,6 @@
 """handgrad train: train a GPT on a text."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +35,7 @@ from ..training import (
     resume_run,
 )
 from . import complete
+from .refuse import refuse
 from .run import show_start, train_run
 from .terminal import make_room, plain_console
 
@@ -181,10 +182,10 @@ def train(
             raise ConfigError(f"--threads: {threads} is not a whole number of at least 1")
         if resume is not None:
             started = {"--out": out, "--init": init, "--preset": preset, "--config": config, "--glob": glob}
-            _refuse(started, "not with --resume; the run's own settings decide")
+            refuse(started, "not with --resume; the run's own settings decide")
         if fields:
             trained = {"--data": data, "--glob": glob, "--out": out, "--threads": threads, "--minutes": minutes}
-            _refuse(trained, "not with --fields, which lists settings and trains nothing")
+            refuse(trained, "not with --fields, which lists settings and trains nothing")
         console = plain_console(soft_wrap=True)
         settings = dict(map(read_assignment, set_ or []))
         settings |= {name: value for name, value in options.items() if value is not None}
@@ -209,12 +210,6 @@ def train(
             ranks.advise(f"; {run.folder} keeps what was saved. Go on with:  handgrad train --resume {run.folder}")
             show_start(run, console)
             train_run(run, minutes, console)
-
-
-def _refuse(options: Mapping[str, Any], why: str) -> None:
-    """None of these options may be given."""
-    if given := [name for name, value in options.items() if value is not None]:
-        raise HandgradError(f"{given[0]}: {why}")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rich.text import Text
 from ..errors import HandgradError
 from ..training import RECORD_FILE, best_of, evaluations, follow_metrics, is_being_trained, read_record, smoothed
 from . import complete
+from .refuse import refuse
 from .terminal import plain_console
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -39,8 +40,8 @@ def watch(
 
     Into a pipe or a file it writes a line for each evaluation.
     """
-    if once and every is not None:
-        raise HandgradError("--every: not with --once, which looks once")
+    if once:
+        refuse({"--every": every}, "not with --once, which looks once")
     pause = 1.0 if every is None else every
     if not (run / RECORD_FILE).exists():
         raise HandgradError(f"{run}: holds no run ({RECORD_FILE} is missing)")

@@ -10,6 +10,9 @@ from typing import Any
 
 from ..errors import HandgradError
 
+DEFINES = r"=|\\leftarrow"
+"""What stands between a name and what it is: of an equation, of an assignment."""
+
 
 @cache
 def formulas(function: Callable[..., Any]) -> dict[str, str]:
@@ -28,7 +31,7 @@ def formulas(function: Callable[..., Any]) -> dict[str, str]:
 
 def defined_in(latex: str) -> list[str]:
     """The names that a formula's equations and assignments define, bare of what sets them: `dgamma`, `scores_ts`."""
-    sides = (re.split(r"=|\\leftarrow", equation, maxsplit=1) for equation in latex.split(r"\qquad"))
+    sides = (re.split(DEFINES, equation, maxsplit=1) for equation in latex.split(r"\qquad"))
     return [re.sub(r"\\mathrm|\\[,;!]|[\s{}\\,]", "", side[0]) for side in sides if len(side) == 2]
 
 
@@ -45,7 +48,7 @@ def equations_of(latex: str) -> list[str]:
     """The equations of a formula one by one; what only explains a sign stays beside the one before it."""
     found: list[str] = []
     for each in re.split(r",?\s*\\qquad\s*", latex):
-        if found and not re.search(r"=|\\leftarrow", each):
+        if found and not re.search(DEFINES, each):
             found[-1] += rf", \quad {each.strip()}"
         else:
             found.append(each.strip())

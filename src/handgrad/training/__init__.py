@@ -10,14 +10,14 @@ from .memory import Memory, memory
 from .metrics import Entry, best_of, evaluations, follow_metrics, read_metrics, smoothed
 from .optimizers import AdamW, Muon
 from .plot import PLOT_FILE
-from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among
+from .prepared import MappedTokens, PreparedText, is_prepared, prepared_among, refuse_rows
 from .presets import DEFAULT_PRESET, PRESETS
 from .ranks import Ranks, join
 from .recipe import Recipe, field_meanings, make_recipe, read_plan, recipe_for
 from .record import Data, Record, read_data, read_data_again, read_record
 from .run import BEST, Run, create_run, is_being_trained, kept_models, newest_run, refuse_a_run, resume_run, run_of
 from .schedule import learning_rate
-from .sources import default_text, names_of, read_documents, refuse_rows
+from .sources import default_text, names_of, read_documents
 from .trainer import Progress, Trainer, fresh_trainer, new_trainer
 
 __all__ = [

@@ -55,16 +55,6 @@ def read_documents(sources: Sequence[str] = (), glob: str | None = None, kept: b
     return documents
 
 
-def refuse_rows(sources: Sequence[str]) -> None:
-    """Refuse JSON lines where a text is wanted: a model would learn braces and field names."""
-    for source in sources:
-        if Path(source).suffix.lower() in (".jsonl", ".ndjson") and not is_folder(source):
-            raise TextError(
-                f"{source}: JSON lines, and no text; handgrad data prepare takes the texts out of them, and "
-                "its folder is what --data wants"
-            )
-
-
 def names_of(sources: Sequence[str]) -> str:
     """The sources in words."""
     return ", ".join("standard input" if source == STANDARD_INPUT else source for source in sources) or DEFAULT_TEXT

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...errors import counted
 from ...layers import Array
 from ...proof import BAR
 from ..exercise import Exercise, Question
@@ -54,8 +55,9 @@ def misfit(mine: Any, right: Any, returns: Mapping[str, str]) -> Misfit | None:
         if not isinstance(mine, tuple | list):
             return Misfit("returned", wanted, f"it returned {_kind(mine)}; {wanted} are wanted, in this order")
         if len(mine) != len(returns):
-            count = f"{len(mine)} value{'' if len(mine) == 1 else 's'}"
-            return Misfit("returned", wanted, f"it returned {count}; {wanted} are wanted, in this order")
+            return Misfit(
+                "returned", wanted, f"it returned {counted(len(mine), 'value')}; {wanted} are wanted, in this order"
+            )
     if _is_none(mine):
         why = "is the `return` missing, or does what it returns give None, as np.add.at does?"
         return Misfit("returned", wanted, f"it returned None: {why}")

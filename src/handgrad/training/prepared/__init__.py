@@ -1,6 +1,7 @@
 """Prepared data: texts of any size as tokens on the disk, and training that reads them from there."""
 
 from .folder import Plan, Prepared, make_plan, prepare
+from .inputs import refuse_rows
 from .learning import Told
 from .manifest import (
     MANIFEST_FILE,
@@ -32,5 +33,6 @@ __all__ = [
     "prepare",
     "prepared_among",
     "read_manifest",
+    "refuse_rows",
     "require_manifest",
 ]

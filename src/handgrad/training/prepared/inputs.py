@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import HandgradError, TextError
 from ..sources import STANDARD_INPUT, TEXT_SUFFIXES, files_in, is_folder
-from .formats import BY_SUFFIX, PARQUET, format_of, telling
+from .formats import BY_SUFFIX, LINES, PARQUET, format_of, telling
 from .manifest import Source
 
 PACKED_TO_TEXT = 3
@@ -22,6 +22,16 @@ def sources_of(names: Sequence[str], glob: str | None, out: Path) -> list[Source
         if times > 1:
             raise HandgradError(f"{path}: given {times} times; its text would count as often")
     return [_source(path) for path in paths]
+
+
+def refuse_rows(sources: Sequence[str]) -> None:
+    """Refuse JSON lines where a text is wanted: a model would learn braces and field names."""
+    for source in sources:
+        if BY_SUFFIX.get(Path(source).suffix.lower()) == LINES and not is_folder(source):
+            raise TextError(
+                f"{source}: JSON lines, and no text; handgrad data prepare takes the texts out of them, and "
+                "its folder is what --data wants"
+            )
 
 
 def _paths(name: str, glob: str | None, out: Path) -> list[Path]:
